@@ -1,0 +1,75 @@
+"""The engine's parameters, with their defaults and where each comes from. Times in ns, sizes in octets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MILLISECOND_NS = 1_000_000
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One connection's parameters; `dataclasses.replace` makes a variant.
+
+    Raises ValueError on construction where a value makes no sense, naming it.
+    """
+
+    receive_buffer_bytes: int = 512 * 1024
+    """RCV.BUFF. A TUN queue holds txqueuelen packets, 500 by default: a window far above that overflows it."""
+    send_buffer_bytes: int = 1024 * 1024
+    """The most octets that may be sent and not yet acknowledged (SO_SNDBUF in other stacks)."""
+    mss_default_v4: int = 536
+    """SendMSS where the peer's SYN had no MSS option (RFC 9293 3.7.1, MUST-15)."""
+    mss_default_v6: int = 1220
+    window_scaling: bool = True
+    """Offer the Window Scale option (RFC 7323 2)."""
+
+    nagle: bool = True
+    """SHLD-7; a connection can turn it off (MUST-17, TCP_NODELAY)."""
+    delayed_ack_ns: int = 40 * MILLISECOND_NS
+    """SHLD-18, MUST-40 (less than 0.5 s). 40 ms as Linux has it."""
+
+    rto_initial_ns: int = SECOND_NS
+    """RFC 6298 2.1."""
+    rto_min_ns: int = 200 * MILLISECOND_NS
+    """Deviates from RFC 6298 2.4, which asks for a second: 200 ms as Linux does; a second makes each tail loss felt."""
+    rto_max_ns: int = 120 * SECOND_NS
+    """RFC 6298 2.5 allows a cap of 60 s or more."""
+    syn_r2_ns: int = 180 * SECOND_NS
+    """How long an active open goes on: at least 3 minutes (MUST-23)."""
+    syn_received_r2_ns: int = 60 * SECOND_NS
+    """How long a SYN-RECEIVED record is kept. Shorter than MUST-23's three minutes, as Linux's 63 s: the peer
+    is unproven and will send its SYN again."""
+    r2_ns: int = 300 * SECOND_NS
+    """How long data may go unacknowledged before the connection is given up (RFC 9293 3.8.3 and the default
+    of five minutes of 3.9.1.1; SHLD-11 asks for 100 s or more)."""
+    persist_max_ns: int = 60 * SECOND_NS
+    """The longest interval between zero-window probes (RFC 9293 3.8.6.1)."""
+    swnd_override_ns: int = 200 * MILLISECOND_NS
+    """The sender's silly-window override timeout: 0.1 to 1.0 s (RFC 9293 3.8.6.2.1)."""
+
+    time_wait_ns: int = 60 * SECOND_NS
+    """2 MSL, with an MSL of 30 s as Linux and BSD (RFC 9293 3.4.2 proposes 2 minutes)."""
+    fin_wait_2_ns: int = 60 * SECOND_NS
+    """How long an orphan (its application is gone) waits for the peer's FIN, as Linux's tcp_fin_timeout."""
+    challenge_ack_ns: int = 500 * MILLISECOND_NS
+    """At most one challenge ACK a connection in this time (RFC 5961 7, per connection: no host-wide counter)."""
+
+    congestion: str = "newreno"
+    """Name of a controller in core/congestion/."""
+
+    def __post_init__(self) -> None:
+        for name in ("receive_buffer_bytes", "send_buffer_bytes"):
+            if not 1 <= getattr(self, name) <= 1 << 30:
+                raise ValueError(f"{name} must be 1 to 2^30 octets, not {getattr(self, name)}")
+        if not 0 <= self.delayed_ack_ns < SECOND_NS // 2:
+            raise ValueError(f"delayed_ack_ns must be 0 to under 500,000,000 (MUST-40), not {self.delayed_ack_ns}")
+        if not 0 < self.rto_min_ns <= self.rto_initial_ns <= self.rto_max_ns:
+            raise ValueError("the retransmission timeouts must obey 0 < rto_min_ns <= rto_initial_ns <= rto_max_ns")
+        for name in (
+            "syn_r2_ns", "syn_received_r2_ns", "r2_ns", "persist_max_ns", "swnd_override_ns",
+            "time_wait_ns", "fin_wait_2_ns",
+        ):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be a positive number of nanoseconds, not {getattr(self, name)}")

@@ -1,0 +1,559 @@
+"""One TCP connection: RFC 9293 section 3.10 in the RFC's own order. Read them side by side.
+
+    3.10.1 to 3.10.6   user calls          open, send, receive, close, abort, status (and release, below)
+    3.10.7.3           SEGMENT ARRIVES     in SYN-SENT
+    3.10.7.4                               in the other states: eight checks, first to eighth
+    3.10.8             timeouts            on_timer
+
+CLOSED (3.10.7.1) is in closed.py, LISTEN (3.10.7.2) and SYN-RECEIVED after a passive open in listen.py, TIME-WAIT
+in timewait.py: none of them needs a connection.
+
+The contract with whoever drives it: after `on_segment`, `on_timer` or a user call, call `transmit`; call `on_timer`
+when `deadline_ns` has come. Nothing else makes a connection speak. What the peer sends never raises; a user call that
+makes no sense does. State changes only through the table in state.py.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from . import state as st
+from .closed import reset
+from .config import Config
+from .events import CongestionChange, LossDetected, RetransmissionTimeout, StateChange, Tracer
+from .handshake import Negotiated, mss_for, syn_options
+from .listen import SynRecord
+from .output import Output
+from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET
+from .receive.acks import AckPolicy
+from .receive.receiver import Receiver, acceptable
+from .segment import ACK, FIN, RST, SYN, Buffer, FourTuple, Options, Segment
+from .send.recovery import ENTERED, NOTHING, RECOVERED
+from .send.sender import GIVE_UP, RETRANSMIT, Sender
+from .seq import unwrap
+from .timers import NEVER
+from .timewait import TimeWait
+
+RECEIVES_TEXT = frozenset({st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2})
+SENDS_TEXT = frozenset({st.SYN_SENT, st.SYN_RECEIVED, st.ESTABLISHED, st.CLOSE_WAIT})
+DROPPED = 64  # beside the readiness bits: the fifth check drops the segment
+
+
+class Connection:
+    """A transmission control block.
+
+    flow      its name: (local address, local port, remote address, remote port)
+    state     one of state.py's constants
+    error     the OSError that the user is to see, once the connection has died; None before and after an orderly end
+    user      whoever the connection serves; the engine never looks at it
+    """
+
+    __slots__ = (
+        "_acks",
+        "_challenged_ns",
+        "_close_queued",
+        "_config",
+        "_orphan_timer_ns",
+        "_orphaned",
+        "_our_mss",
+        "_output",
+        "_peer_options",
+        "_receiver",
+        "_sender",
+        "_soft_error",
+        "_syn_attempts",
+        "_tracer",
+        "error",
+        "flow",
+        "opened_ns",
+        "state",
+        "user",
+    )  # fmt: skip
+
+    def __init__(self, flow: FourTuple, config: Config, iss: int, mtu: int, tracer: Tracer | None = None) -> None:
+        self.flow = flow
+        self.state = st.CLOSED
+        self.error: OSError | None = None
+        self.user: object = None
+        self.opened_ns = 0
+        self._config = config
+        self._tracer = tracer
+        self._our_mss = mss_for(mtu, flow[2])
+        self._sender = Sender(iss, config)
+        self._receiver = Receiver(config.receive_buffer_bytes, self._our_mss)
+        self._acks = AckPolicy(config.delayed_ack_ns)
+        self._output = Output(flow, self._sender, self._receiver, self._acks)
+        self._peer_options: Options | None = None
+        self._close_queued = False  # CLOSE was called in SYN-RECEIVED with text queued (3.10.4)
+        self._orphaned = False
+        self._orphan_timer_ns = NEVER
+        self._challenged_ns = 0
+        self._syn_attempts = 0
+        self._soft_error: OSError | None = None
+
+    # ------------------------------------------------------------------ 3.10.1 OPEN
+
+    def open(self, now_ns: int) -> None:
+        """Active OPEN: the SYN leaves with the next transmit. Raises OSError (EISCONN) where it is open already."""
+        if self.state != st.CLOSED or self.opened_ns:
+            raise OSError(errno.EISCONN, "connection already exists")
+        self.opened_ns = now_ns
+        self._move(st.ACTIVE_OPEN, now_ns)
+        self._send_syn(SYN, "SYN: active open, our ISN", now_ns)
+
+    @classmethod
+    def of_record(
+        cls, record: SynRecord, config: Config, now_ns: int, tracer: Tracer | None = None
+    ) -> Connection:
+        """What a passive OPEN came to: the connection of a SYN record, in SYN-RECEIVED; give it the ACK next."""
+        self = cls(record.flow, config, record.iss, record.mtu, tracer)
+        self.opened_ns = record.opened_ns
+        self.state = st.SYN_RECEIVED
+        self._syn_attempts = record.attempts
+        self._receiver.synchronize(record.irs)
+        self._receiver.edge = self._receiver.nxt + record.wnd
+        self._sender.on_syn_sent(record.opened_ns)
+        self._negotiate(record.negotiated(config))
+        return self
+
+    # ------------------------------------------------------------------ 3.10.2 SEND
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue all of `data`: bytes by reference, anything mutable as a copy. The caller watches unsent_bytes.
+
+        Raises the connection's error where it has died, BrokenPipeError after CLOSE, TypeError for what is no bytes.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.state not in SENDS_TEXT or self._close_queued:
+            raise BrokenPipeError(errno.EPIPE, "connection closing: nothing can be sent after CLOSE")
+        self._sender.buffer.append(data)
+
+    # ------------------------------------------------------------------ 3.10.3 RECEIVE
+
+    def receive(self, max_bytes: int) -> list[Buffer]:
+        """Up to `max_bytes` of the text that has arrived in order, as chunks; [] where none waits.
+
+        Text that arrived before the connection ended can still be received. Opens the window; the update leaves
+        with the next transmit where it is due.
+        """
+        chunks = self._receiver.read(max_bytes)
+        if chunks and self.state in RECEIVES_TEXT and self._receiver.update_due():
+            self._acks.owe("window update: the application has read")
+        return chunks
+
+    # ------------------------------------------------------------------ 3.10.4 CLOSE
+
+    def close(self, now_ns: int) -> None:
+        """We have no more to send: the FIN follows what is queued. Receiving goes on. A second call changes nothing."""
+        state = self.state
+        if state == st.SYN_SENT:
+            self._delete(st.CLOSE, None, now_ns)
+        elif state == st.SYN_RECEIVED and self._sender.unsent_bytes:
+            self._close_queued = True
+        elif (state, st.CLOSE) in st.TRANSITIONS:
+            self._move(st.CLOSE, now_ns)
+            self._sender.queue_fin()
+
+    def release(self, now_ns: int) -> None:
+        """The application is gone: close, and nobody will receive any more.
+
+        With text unread, or when more arrives later, the peer gets a RST, so that it learns that text was lost
+        (SHLD-3, RFC 2525 2.17). FIN-WAIT-2 is limited from now on.
+        """
+        if self.state in (st.CLOSED, st.TIME_WAIT):
+            self._receiver.clear()
+            return
+        if self._receiver.queued_bytes:
+            self.abort(now_ns, "RST: closed with text unread")
+            return
+        self._orphaned = True
+        self.close(now_ns)
+        if self.state == st.FIN_WAIT_2:
+            self._orphan_timer_ns = now_ns + self._config.fin_wait_2_ns
+
+    # ------------------------------------------------------------------ 3.10.5 ABORT
+
+    def abort(self, now_ns: int, reason: str = "RST: aborted by the application") -> None:
+        """Drop everything; the peer gets a RST in the states that 3.10.5 lists."""
+        state = self.state
+        if state == st.CLOSED:
+            return
+        says_reset = state not in (st.SYN_SENT, st.CLOSING, st.LAST_ACK, st.TIME_WAIT)
+        self._delete(st.ABORT, None, now_ns)
+        if says_reset:
+            self._output.reset(reason)
+
+    # ------------------------------------------------------------------ 3.10.6 STATUS
+
+    def status(self) -> dict[str, object]:
+        """The connection's variables by name: sizes in octets, times in ns, sequence numbers relative to the ISNs."""
+        sender, receiver = self._sender, self._receiver
+        return {
+            "state": st.STATE_NAMES[self.state],
+            "snd_una": sender.una - sender.iss,
+            "snd_nxt": sender.nxt - sender.iss,
+            "snd_wnd": sender.wnd,
+            "snd_mss": sender.mss,
+            "snd_wscale": sender.shift,
+            "rcv_nxt": receiver.nxt - receiver.irs,
+            "rcv_wnd": receiver.wnd,
+            "rcv_wscale": receiver.shift,
+            "unsent_bytes": sender.unsent_bytes,
+            "unacknowledged_bytes": sender.nxt - sender.una,
+            "readable_bytes": receiver.queued_bytes,
+            "out_of_order_bytes": receiver.reassembly.bytes,
+            "cwnd_bytes": sender.congestion.cwnd_bytes,
+            "ssthresh_bytes": sender.congestion.ssthresh_bytes,
+            "congestion": sender.congestion.name,
+            "srtt_ns": sender.rtt.srtt_ns,
+            "rttvar_ns": sender.rtt.rttvar_ns,
+            "rto_ns": sender.rtt.rto_ns,
+            "retransmitted": self.retransmitted,
+        }
+
+    @property
+    def readable_bytes(self) -> int:
+        """Octets that `receive` would give now."""
+        return self._receiver.queued_bytes
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Octets queued by `send` that have not left yet."""
+        return self._sender.unsent_bytes
+
+    @property
+    def eof_received(self) -> bool:
+        """The peer's FIN was reached: no text will follow what is readable."""
+        return self._receiver.fin_received
+
+    @property
+    def bytes_in(self) -> int:
+        """Octets of text received in order."""
+        receiver = self._receiver
+        return max(receiver.nxt - receiver.irs - 1 - receiver.fin_received, 0)
+
+    @property
+    def bytes_out(self) -> int:
+        """Octets of text that the peer has acknowledged."""
+        sender = self._sender
+        return max(sender.una - sender.iss - 1 - sender.fin_acknowledged, 0)
+
+    @property
+    def retransmitted(self) -> int:
+        """Segments sent again, SYNs included."""
+        return self._sender.retransmitted + self._syn_attempts
+
+    @property
+    def nodelay(self) -> bool:
+        """True switches the Nagle algorithm off (MUST-17)."""
+        return self._sender.nodelay
+
+    @nodelay.setter
+    def nodelay(self, value: bool) -> None:
+        self._sender.nodelay = value
+
+    # ------------------------------------------------------------------ 3.10.7 SEGMENT ARRIVES
+
+    def on_segment(self, segment: Segment, now_ns: int) -> int:
+        """Process one segment that is for this connection. Returns a readiness mask (readiness.py)."""
+        if self.state == st.SYN_SENT:
+            return self._arrives_in_syn_sent(segment, now_ns)
+        return self._arrives(segment, now_ns)
+
+    # ---- 3.10.7.3 SYN-SENT
+
+    def _arrives_in_syn_sent(self, segment: Segment, now_ns: int) -> int:
+        sender, flags = self._sender, segment.flags
+        # First, check the ACK bit.
+        ack = unwrap(segment.ack, sender.una) if flags & ACK else None
+        if flags & ACK and (ack is None or not sender.iss < ack <= sender.nxt):
+            if not flags & RST:
+                self._output.control(reset(segment, segment.ack, "RST: the ACK is not for our SYN"))
+            return 0
+        # Second, check the RST bit.
+        if flags & RST:
+            if ack is None:
+                return 0
+            # The user hears "connection refused", as sockets say it.
+            return self._delete(st.RCV_RST, ConnectionRefusedError(errno.ECONNREFUSED, "connection refused"), now_ns)
+        # Fourth, check the SYN bit; fifth, drop what has neither.
+        if not flags & SYN:
+            return 0
+        self._receiver.synchronize(segment.seq)
+        self._peer_options = segment.options
+        self._negotiate(Negotiated(self._config, self._our_mss, segment.options, self.flow[2]))
+        if ack is None:
+            self._move(st.RCV_SYN, now_ns)  # simultaneous open
+            sender.set_window(segment.wnd, segment.seq, 0)
+            self._send_syn(SYN | ACK, "SYN,ACK: both ends open at once", now_ns)
+            return 0
+        self._receiver.edge = self._receiver.nxt + min(self._config.receive_buffer_bytes, 0xFFFF)
+        self._establish(st.RCV_SYN_ACK, segment.wnd, segment.seq, ack, now_ns)
+        self._acks.owe("ACK: completes the handshake")
+        # Any text or FIN is processed from the sixth step on.
+        return CONNECTED | self._text_and_fin(segment, segment.seq + 1, now_ns)
+
+    # ---- 3.10.7.4 other states
+
+    def _arrives(self, segment: Segment, now_ns: int) -> int:
+        receiver, flags = self._receiver, segment.flags
+        # First, check sequence number.
+        seq = unwrap(segment.seq, receiver.nxt)
+        if self.state == st.SYN_RECEIVED and flags & SYN and flags & ACK and seq == receiver.irs:
+            # Simultaneous open (Figure 8): the peer's SYN again, now with the ACK of ours. "One could trim off any
+            # portions that lie outside the window (including SYN and FIN)."
+            seq += 1
+            flags &= ~SYN
+            self._acks.owe("ACK: completes the simultaneous open")
+        elif seq is None or not acceptable(seq, segment.len, receiver.nxt, receiver.wnd):
+            return self._unacceptable(segment, seq, now_ns)
+        # Second, check the RST bit.
+        if flags & RST:
+            return self._check_rst(seq, now_ns)
+        # Third, security and compartment: not supported by anyone any more (RFC 9293 A.1).
+        # Fourth, check the SYN bit (RFC 5961 4).
+        if flags & SYN:
+            self._challenge("challenge ACK: SYN in a synchronized state", now_ns)
+            return 0
+        # Fifth, check the ACK field.
+        if not flags & ACK:
+            return 0
+        mask = self._check_ack(segment, seq, now_ns)
+        if mask & (DROPPED | CLOSED):
+            return mask & ~DROPPED
+        # Sixth, the URG bit: urgent text is text, read in its place; the pointer is not passed on.
+        # Seventh and eighth, the segment text and the FIN bit.
+        return mask | self._text_and_fin(segment, seq, now_ns)
+
+    def _unacceptable(self, segment: Segment, seq: int | None, now_ns: int) -> int:
+        """First check, not passed: "an acknowledgment should be sent in reply (unless the RST bit is set)"."""
+        flags = segment.flags
+        if flags & RST:
+            return 0
+        mask = 0
+        if seq == self._receiver.nxt and self._receiver.wnd <= 0 and flags & (ACK | SYN) == ACK:
+            # "If the RCV.WND is zero, special allowance should be made to accept valid ACKs": a probe carries one.
+            mask = self._check_ack(segment, seq, now_ns)
+            if mask & (DROPPED | CLOSED):
+                return mask & ~DROPPED
+        if segment.payload_len or flags & FIN:
+            self._acks.owe("ACK: text that we have already, or have no room for")
+        else:
+            # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these.
+            self._challenge("ACK: segment outside the window", now_ns)
+        return mask
+
+    def _check_rst(self, seq: int, now_ns: int) -> int:
+        """Second check, RFC 5961 3: only a RST at RCV.NXT resets, one elsewhere in the window earns a challenge."""
+        if seq != self._receiver.nxt:
+            self._challenge("challenge ACK: RST in the window, not at RCV.NXT", now_ns)
+            return 0
+        if self.state == st.SYN_RECEIVED:
+            return self._delete(st.RCV_RST, ConnectionRefusedError(errno.ECONNREFUSED, "connection refused"), now_ns)
+        if self.state in (st.CLOSING, st.LAST_ACK, st.TIME_WAIT):
+            return self._delete(st.RCV_RST, None, now_ns)
+        return self._delete(st.RCV_RST, ConnectionResetError(errno.ECONNRESET, "connection reset by peer"), now_ns)
+
+    def _check_ack(self, segment: Segment, seq: int, now_ns: int) -> int:
+        """Fifth check. Returns a readiness mask, with DROPPED where the segment is to be processed no further."""
+        sender = self._sender
+        ack = unwrap(segment.ack, sender.una)
+        wnd = segment.wnd if segment.flags & SYN else segment.wnd << sender.shift
+        if sender.una == sender.iss:  # SYN-RECEIVED, or FIN-WAIT-1 where CLOSE came before our SYN was acknowledged
+            if ack is None or not sender.una < ack <= sender.nxt:
+                self._output.control(reset(segment, segment.ack, "RST: the ACK is not for our SYN"))
+                return DROPPED
+            self._establish(st.RCV_ACK_OF_SYN, wnd, seq, ack, now_ns)
+            return CONNECTED
+        # RFC 5961 5: SND.UNA - MAX.SND.WND =< SEG.ACK =< SND.NXT, or an ACK goes back and the segment is dropped.
+        if ack is None or not sender.una - sender.max_wnd <= ack <= sender.nxt:
+            self._challenge("challenge ACK: the ACK field is outside what we sent", now_ns)
+            return DROPPED
+        if ack > sender.una:
+            self._trace_recovery(sender.on_ack(ack, now_ns), now_ns)
+        elif ack == sender.una:
+            sender.on_probe_answered(now_ns)
+            # RFC 5681 2: a duplicate has text outstanding before it, none in it, and changes nothing.
+            if sender.nxt > ack and segment.len == 0 and wnd == sender.wnd:
+                self._trace_recovery(sender.on_duplicate_ack(now_ns), now_ns)
+        if ack >= sender.una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack)):
+            sender.set_window(wnd, seq, ack)
+        return self._fin_acknowledged(now_ns) if sender.fin_acknowledged else 0
+
+    def _fin_acknowledged(self, now_ns: int) -> int:
+        """Fifth check, where our FIN is acknowledged: FIN-WAIT-1, CLOSING and LAST-ACK move on."""
+        state = self.state
+        if state == st.FIN_WAIT_1:
+            self._move(st.RCV_ACK_OF_FIN, now_ns)
+            if self._orphaned:
+                self._orphan_timer_ns = now_ns + self._config.fin_wait_2_ns
+        elif state == st.CLOSING:
+            self._move(st.RCV_ACK_OF_FIN, now_ns)
+            return CLOSED
+        elif state == st.LAST_ACK:
+            return self._delete(st.RCV_ACK_OF_FIN, None, now_ns)
+        return 0
+
+    def _text_and_fin(self, segment: Segment, seq: int, now_ns: int) -> int:
+        """Seventh and eighth check: the text and the FIN of an acceptable segment that starts at `seq`."""
+        if self.state not in RECEIVES_TEXT:
+            return 0  # "This should not occur since a FIN has been received from the remote side. Ignore."
+        receiver, acks = self._receiver, self._acks
+        size, end = segment.payload_len, seq + segment.payload_len
+        mask = 0
+        if size:
+            if self._orphaned and end > receiver.nxt:
+                self.abort(now_ns, "RST: text arrived after the application closed")
+                return CLOSED
+            filled_gap = bool(receiver.reassembly)
+            taken = receiver.take_text(seq, segment.payload, size)
+            if taken:
+                mask = READABLE
+                if filled_gap:
+                    acks.owe("ACK: text that fills a gap")  # RFC 5681 4.2
+                else:
+                    acks.on_text(taken, self._our_mss, now_ns)
+            elif seq > receiver.nxt:
+                acks.owe_duplicate(receiver.nxt, "duplicate ACK: text above a gap")
+            else:
+                acks.owe("ACK: text that we have already, or have no room for")
+        if segment.flags & FIN:
+            receiver.note_fin(end)
+            if not size and end > receiver.nxt:
+                acks.owe_duplicate(receiver.nxt, "duplicate ACK: FIN above a gap")
+        if receiver.reach_fin():
+            acks.owe("ACK of the peer's FIN")
+            self._move(st.RCV_FIN, now_ns)
+            mask |= EOF
+            if self.state == st.TIME_WAIT:
+                self._orphan_timer_ns = NEVER
+                mask |= CLOSED
+        return mask
+
+    def on_unreachable(self, seq: int, error: OSError, now_ns: int) -> int:
+        """ICMP says that our segment at `seq` (as on the wire) could not be delivered. Returns a readiness mask.
+
+        While opening, the user gets `error` at once (RFC 5461 4.2, as Linux; deviates from MUST-56 for this state
+        alone). Later it is kept, and told only if the connection times out. A quoted sequence number that is not
+        outstanding is not ours (RFC 5927 4.1).
+        """
+        sender = self._sender
+        quoted = unwrap(seq, sender.una)
+        if quoted is None or not sender.una <= quoted < sender.nxt:
+            return 0
+        if self.state == st.SYN_SENT:
+            return self._delete(st.RCV_UNREACHABLE, error, now_ns)
+        self._soft_error = error
+        return 0
+
+    # ------------------------------------------------------------------ 3.10.8 timeouts
+
+    @property
+    def deadline_ns(self) -> int:
+        """When `on_timer` is due; NEVER (timers.py) where no timer runs."""
+        return min(self._sender.timer_ns, self._acks.timer_ns, self._orphan_timer_ns)
+
+    def on_timer(self, now_ns: int) -> int:
+        """Time has passed. May be called early or late. Returns a readiness mask."""
+        if self._acks.timer_ns <= now_ns:
+            self._acks.on_timer()
+        if self._orphan_timer_ns <= now_ns:
+            return self._delete(st.ORPHAN_TIMEOUT, None, now_ns)
+        if self._sender.timer_ns <= now_ns:
+            return self._on_retransmission_timeout(now_ns)
+        return 0
+
+    def _on_retransmission_timeout(self, now_ns: int) -> int:
+        sender = self._sender
+        rto_ns = sender.rtt.rto_ns
+        found = sender.on_timer(now_ns)
+        if found == GIVE_UP:
+            error = self._soft_error or TimeoutError(errno.ETIMEDOUT, "connection timed out")
+            return self._delete(st.USER_TIMEOUT, error, now_ns)
+        if found == RETRANSMIT:
+            if sender.una == sender.iss:
+                self._syn_attempts += 1
+                flags = SYN if self.state == st.SYN_SENT else SYN | ACK
+                self._send_syn(flags, "retransmission: timeout, our SYN is unanswered", now_ns)
+            if self._tracer is not None:
+                una = sender.una - sender.iss
+                self._tracer(RetransmissionTimeout(now_ns, self.flow, una, rto_ns, sender.rtt.backoff))
+                self._trace_congestion("timeout", now_ns)
+        return 0
+
+    # ------------------------------------------------------------------ what leaves
+
+    def transmit(self, now_ns: int, max_bytes: int) -> list[Segment]:
+        """The segments that may leave now, with at most about `max_bytes` of text; call again for more."""
+        if self.state == st.CLOSED:
+            return self._output.take_controls()
+        return self._output.transmit(now_ns, max_bytes)
+
+    def time_wait(self, now_ns: int) -> TimeWait:
+        """What is to be kept of a connection in TIME-WAIT. Take it after the last `transmit`."""
+        sender, receiver = self._sender, self._receiver
+        expires_ns = now_ns + self._config.time_wait_ns
+        return TimeWait(self.flow, sender.nxt, receiver.nxt, max(receiver.wnd, 0), receiver.window_field(), expires_ns)
+
+    # ------------------------------------------------------------------ inside
+
+    def _send_syn(self, flags: int, reason: str, now_ns: int) -> None:
+        output = self._output
+        output.syn_flags = flags
+        output.syn_reason = reason
+        output.syn_options = syn_options(self._config, self._our_mss, self._peer_options, bool(flags & ACK))
+
+    def _negotiate(self, negotiated: Negotiated) -> None:
+        self._sender.mss = negotiated.mss
+        self._sender.shift = negotiated.snd_shift
+        self._receiver.shift = negotiated.rcv_shift
+
+    def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:
+        """Our SYN is acknowledged: ESTABLISHED (or on in FIN-WAIT-1, where CLOSE came first)."""
+        self._sender.establish(wnd, seq, ack, self._syn_attempts > 0, now_ns)
+        if self.state in (st.SYN_SENT, st.SYN_RECEIVED):
+            self._move(cause, now_ns)
+        if self._close_queued:
+            self._close_queued = False
+            self.close(now_ns)
+
+    def _challenge(self, reason: str, now_ns: int) -> None:
+        """An acknowledgement that tells a blind attacker nothing and a confused peer all (RFC 5961), limited."""
+        if self._challenged_ns and now_ns - self._challenged_ns < self._config.challenge_ack_ns:
+            return
+        self._challenged_ns = now_ns
+        self._acks.owe_duplicate(self._receiver.nxt, reason)
+
+    def _move(self, cause: str, now_ns: int) -> None:
+        before = self.state
+        self.state = after = st.TRANSITIONS[before, cause]
+        if self._tracer is not None:
+            self._tracer(StateChange(now_ns, self.flow, before, after, cause))
+
+    def _delete(self, cause: str, error: OSError | None, now_ns: int) -> int:
+        """Enter CLOSED: queues flushed, timers off. What has been received in order can still be read."""
+        self._move(cause, now_ns)
+        self.error = error
+        sender = self._sender
+        sender.buffer.clear()
+        sender.timer_ns = self._orphan_timer_ns = self._acks.timer_ns = NEVER
+        self._receiver.reassembly.trim(0)
+        return CLOSED if error is None else CLOSED | RESET
+
+    def _trace_recovery(self, found: int, now_ns: int) -> None:
+        if self._tracer is None or found == NOTHING:
+            return
+        sender = self._sender
+        if found == RECOVERED:
+            self._trace_congestion("recovered", now_ns)
+        else:
+            trigger = "third duplicate ACK" if found == ENTERED else "partial ACK"
+            self._tracer(LossDetected(now_ns, self.flow, sender.una - sender.iss, trigger))
+            if found == ENTERED:
+                self._trace_congestion("recovery", now_ns)
+
+    def _trace_congestion(self, why: str, now_ns: int) -> None:
+        control = self._sender.congestion
+        if self._tracer is not None:
+            self._tracer(CongestionChange(now_ns, self.flow, control.cwnd_bytes, control.ssthresh_bytes, why))

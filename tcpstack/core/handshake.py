@@ -1,0 +1,47 @@
+"""What both ends of a handshake do alike: the options of a SYN, and what they come to (RFC 9293 3.7.1, RFC 7323 2)."""
+
+from __future__ import annotations
+
+from .config import Config
+from .receive.receiver import window_shift
+from .segment import Options
+
+TCP_HEADER_BYTES = 20
+MAX_SHIFT = 14  # RFC 7323 2.3
+
+
+def ip_header_bytes(address: bytes) -> int:
+    """Octets of the IP header that we send to such an address (we send no IP options, no extension headers)."""
+    return 20 if len(address) == 4 else 40
+
+
+def mss_for(mtu_bytes: int, address: bytes) -> int:
+    """The MSS that a link's MTU allows: MTU less the fixed headers, never less for options (SHLD-6, RFC 6691)."""
+    return mtu_bytes - ip_header_bytes(address) - TCP_HEADER_BYTES
+
+
+def syn_options(config: Config, our_mss: int, peer: Options | None, answering: bool) -> Options:
+    """The options of our SYN; `answering` one, of our SYN,ACK: then only what `peer` offered is offered back."""
+    scale = config.window_scaling and (not answering or (peer is not None and peer.wscale is not None))
+    return Options(mss=our_mss, wscale=window_shift(config.receive_buffer_bytes) if scale else None)
+
+
+class Negotiated:
+    """What a handshake came to.
+
+    mss        Eff.snd.MSS: octets of text in the largest segment that we send
+    snd_shift  Snd.Wind.Shift; rcv_shift  Rcv.Wind.Shift: both 0 unless both ends offered scaling
+    """
+
+    __slots__ = ("mss", "rcv_shift", "snd_shift")
+
+    def __init__(self, config: Config, our_mss: int, peer: Options | None, address: bytes) -> None:
+        default = config.mss_default_v4 if len(address) == 4 else config.mss_default_v6
+        # MUST-15: absent means the default. A zero or absurd MSS must not make us send empty segments (Linux: 48).
+        offered = default if peer is None or peer.mss is None else max(peer.mss, 48)
+        self.mss = min(offered, our_mss)
+        self.snd_shift = 0
+        self.rcv_shift = 0
+        if config.window_scaling and peer is not None and peer.wscale is not None:
+            self.snd_shift = min(peer.wscale, MAX_SHIFT)
+            self.rcv_shift = window_shift(config.receive_buffer_bytes)

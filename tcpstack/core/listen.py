@@ -1,0 +1,129 @@
+"""LISTEN and SYN-RECEIVED after a passive open, as rules over a small record (RFC 9293 3.10.7.2 and 3.10.7.4).
+
+A flood of SYNs must not cost a Connection each: until the peer has proved with its ACK that it is where it says,
+all there is of a connection is a SynRecord. The rules below are RFC 9293's in the RFC's order, for that record.
+"""
+
+from __future__ import annotations
+
+from .closed import answer_closed, reset
+from .config import Config
+from .handshake import Negotiated, mss_for, syn_options
+from .receive.receiver import acceptable
+from .segment import ACK, RST, SYN, FourTuple, Options, Segment
+from .seq import MASK, unwrap
+
+# What on_syn_received found.
+STAY = 0
+BACK_TO_LISTEN = 1
+ESTABLISH = 2
+
+
+class SynRecord:
+    """A SYN that was answered. Sequence numbers are as on the wire; times in ns.
+
+    peer         what the peer's SYN offered      mtu          of the device that it came by
+    wnd          what our SYN,ACK offers          first_wnd    SEG.WND of the SYN, unscaled
+    deadline_ns  when the SYN,ACK goes again      expires_ns   when the record is given up
+    restores     whatever this SYN replaced (a TIME-WAIT entry): it returns if the SYN was an old duplicate
+    """
+
+    __slots__ = (
+        "attempts", "challenged_ns", "deadline_ns", "expires_ns", "first_wnd", "flow", "irs", "iss", "mtu",
+        "opened_ns", "peer", "restores", "wnd",
+    )  # fmt: skip
+
+    def __init__(self, segment: Segment, iss: int, mtu: int, config: Config, now_ns: int) -> None:
+        self.flow: FourTuple = (segment.dst, segment.dport, segment.src, segment.sport)
+        self.irs = segment.seq
+        self.iss = iss
+        self.mtu = mtu
+        self.peer: Options | None = segment.options
+        self.first_wnd = segment.wnd
+        self.wnd = min(config.receive_buffer_bytes, 0xFFFF)
+        self.attempts = 0
+        self.opened_ns = now_ns
+        self.deadline_ns = now_ns + config.rto_initial_ns
+        self.expires_ns = now_ns + config.syn_received_r2_ns
+        self.challenged_ns = 0
+        self.restores: object = None
+
+    @property
+    def our_mss(self) -> int:
+        return mss_for(self.mtu, self.flow[2])
+
+    def negotiated(self, config: Config) -> Negotiated:
+        """What the handshake comes to, once it is done."""
+        return Negotiated(config, self.our_mss, self.peer, self.flow[2])
+
+
+def answer_listen(segment: Segment) -> Segment | None:
+    """3.10.7.2 for a segment that is no SYN alone: the RST that it earns, or None to drop it."""
+    if segment.flags & RST:  # first: an RST cannot be valid here
+        return None
+    if segment.flags & ACK:  # second: any acknowledgement is bad
+        return answer_closed(segment, "RST: an ACK for a connection that does not exist (LISTEN)")
+    return None  # fourth: neither SYN nor ACK nor RST
+
+
+def syn_ack(record: SynRecord, config: Config, reason: str) -> Segment:
+    """<SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>"""
+    local, lport, remote, rport = record.flow
+    options = syn_options(config, record.our_mss, record.peer, answering=True)
+    return Segment(
+        local, lport, remote, rport, record.iss, (record.irs + 1) & MASK, SYN | ACK, record.wnd,
+        options=options, reason=reason,
+    )  # fmt: skip
+
+
+def on_syn_received(record: SynRecord, segment: Segment, config: Config, now_ns: int) -> tuple[int, Segment | None]:
+    """3.10.7.4 for SYN-RECEIVED after a passive open: (STAY, BACK_TO_LISTEN or ESTABLISH, the answer if any).
+
+    On ESTABLISH the caller makes a Connection of the record and hands it the same segment.
+    """
+    rcv_nxt = record.irs + 1
+    flags = segment.flags
+    seq = unwrap(segment.seq, rcv_nxt)
+    # First, check sequence number.
+    if seq is None or not acceptable(seq, segment.len, rcv_nxt, record.wnd):
+        if flags & RST:
+            return STAY, None
+        if flags & (SYN | ACK) == SYN and seq == record.irs:
+            # The peer's SYN again: our SYN,ACK is lost or late, and is the acknowledgement it needs.
+            return STAY, syn_ack(record, config, "SYN,ACK again: the peer repeats its SYN")
+        return STAY, _challenge(record, "ACK: segment outside the window", config, now_ns)
+    # Second, check the RST bit (RFC 5961 3).
+    if flags & RST:
+        if seq == rcv_nxt:
+            return BACK_TO_LISTEN, None
+        return STAY, _challenge(record, "challenge ACK: RST in the window, not at RCV.NXT", config, now_ns)
+    # Fourth, check the SYN bit.
+    if flags & SYN:
+        return BACK_TO_LISTEN, None
+    # Fifth, check the ACK field.
+    if not flags & ACK:
+        return STAY, None
+    if segment.ack != (record.iss + 1) & MASK:
+        return STAY, reset(segment, segment.ack, "RST: the ACK is not for our SYN")
+    return ESTABLISH, None
+
+
+def on_syn_received_timer(record: SynRecord, config: Config, now_ns: int) -> Segment | None:
+    """The record's deadline passed: the SYN,ACK to send again, or None where the record is to be given up."""
+    if now_ns >= record.expires_ns:
+        return None
+    record.attempts += 1
+    interval_ns = min(config.rto_initial_ns << record.attempts, config.rto_max_ns)
+    record.deadline_ns = min(now_ns + interval_ns, record.expires_ns)
+    return syn_ack(record, config, "SYN,ACK again: no ACK came")
+
+
+def _challenge(record: SynRecord, reason: str, config: Config, now_ns: int) -> Segment | None:
+    # At most one in 500 ms (RFC 5961 7): answering each would let two ends acknowledge each other for ever.
+    if record.challenged_ns and now_ns - record.challenged_ns < config.challenge_ack_ns:
+        return None
+    record.challenged_ns = now_ns
+    local, lport, remote, rport = record.flow
+    return Segment(
+        local, lport, remote, rport, (record.iss + 1) & MASK, (record.irs + 1) & MASK, ACK, record.wnd, reason=reason
+    )

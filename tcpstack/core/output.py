@@ -1,0 +1,97 @@
+"""What leaves a connection, in which order: controls, duplicate acknowledgements, text, an acknowledgement alone."""
+
+from __future__ import annotations
+
+from .receive.acks import AckPolicy
+from .receive.receiver import Receiver
+from .segment import ACK, FIN, PSH, RST, FourTuple, Options, Segment
+from .send.sender import Chunk, Sender
+from .seq import MASK
+
+
+class Output:
+    """Joins what the two halves have to say into segments.
+
+    `syn_flags` (SYN, or SYN | ACK) with `syn_reason` asks for our SYN to leave, once; `syn_options` go with it.
+    """
+
+    __slots__ = ("_acks", "_controls", "_flow", "_receiver", "_sender", "syn_flags", "syn_options", "syn_reason")
+
+    def __init__(self, flow: FourTuple, sender: Sender, receiver: Receiver, acks: AckPolicy) -> None:
+        self._flow = flow
+        self._sender = sender
+        self._receiver = receiver
+        self._acks = acks
+        self._controls: list[Segment] = []
+        self.syn_flags = 0
+        self.syn_reason = ""
+        self.syn_options: Options | None = None
+
+    def control(self, segment: Segment) -> None:
+        """Queue a segment that is ready made (a RST)."""
+        self._controls.append(segment)
+
+    def reset(self, reason: str) -> None:
+        """<SEQ=SND.NXT><CTL=RST>, and nothing else any more (3.10.5)."""
+        self._controls = [self._segment(self._sender.nxt, RST, reason, ack=0)]
+
+    def take_controls(self) -> list[Segment]:
+        """What is left to say for a connection that is CLOSED."""
+        controls, self._controls = self._controls, []
+        return controls
+
+    def transmit(self, now_ns: int, max_bytes: int) -> list[Segment]:
+        """All that may leave now, but no new text once `max_bytes` of text have. Arms the sender's timer."""
+        sender, acks = self._sender, self._acks
+        segments = self.take_controls()
+        if self.syn_flags:
+            segments.append(self._syn())
+            sender.on_syn_sent(now_ns)
+        if acks.duplicates:
+            seq = self._ack_seq()
+            segments += [self._segment(seq, ACK, reason, ack=ack) for ack, reason in acks.duplicates]
+            acks.duplicates.clear()
+        if sender.una > sender.iss:  # our SYN is acknowledged
+            while max_bytes > 0 and (chunk := sender.next_chunk(now_ns)) is not None:
+                segments.append(self._text(chunk))
+                max_bytes -= chunk.size
+                acks.on_sent()
+        if acks.reason:
+            segments.append(self._segment(self._ack_seq(), ACK, acks.reason))
+            acks.on_sent()
+        sender.arm(now_ns)
+        return segments
+
+    def _syn(self) -> Segment:
+        flags, self.syn_flags = self.syn_flags, 0
+        local, lport, remote, rport = self._flow
+        return Segment(
+            local, lport, remote, rport, self._sender.iss & MASK, self._receiver.nxt & MASK if flags & ACK else 0,
+            flags, self._receiver.syn_window_field(), options=self.syn_options, reason=self.syn_reason,
+        )  # fmt: skip
+
+    def _text(self, chunk: Chunk) -> Segment:
+        flags = ACK | (FIN if chunk.fin else 0) | (PSH if chunk.psh else 0)
+        segment = self._segment(chunk.seq, flags, chunk.reason)
+        if chunk.size:
+            segment.payload = self._sender.buffer.view(chunk.seq, chunk.size)
+            segment.payload_len = chunk.size
+        return segment
+
+    def _segment(self, seq: int, flags: int, reason: str, ack: int | None = None) -> Segment:
+        local, lport, remote, rport = self._flow
+        receiver = self._receiver
+        if flags & RST:
+            return Segment(local, lport, remote, rport, seq & MASK, 0, flags, 0, reason=reason)
+        number = receiver.nxt if ack is None else ack
+        return Segment(
+            local, lport, remote, rport, seq & MASK, number & MASK, flags, receiver.window_field(), reason=reason
+        )
+
+    def _ack_seq(self) -> int:
+        # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT
+        # past a closed window, and an acknowledgement that stands there is unacceptable: the peer would not hear it.
+        sender = self._sender
+        return max(min(sender.nxt, sender.una + sender.wnd), sender.una)
+
+

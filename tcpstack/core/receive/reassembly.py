@@ -1,0 +1,76 @@
+"""Text that arrived above a gap, held for later processing (RFC 9293 3.10.7.4, SHLD-31)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+from ..segment import Buffer
+
+
+class Reassembly:
+    """Non-overlapping ranges above RCV.NXT, in order. Each holds a copy: the packet's buffer may be reused.
+
+    `limit` bounds the number of ranges, so that a peer that sends every other octet cannot make us keep an
+    object for each; what would be one range too many is not kept and the peer sends it again.
+    """
+
+    __slots__ = ("_ends", "_limit", "_starts", "_texts", "bytes")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._texts: list[bytes] = []
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The (left edge, right edge) pairs that are held, in order."""
+        return list(zip(self._starts, self._ends, strict=True))
+
+    def insert(self, seq: int, payload: tuple[Buffer, ...]) -> None:
+        """Keep what is new of the text that starts at `seq`; what is held already stays as it is."""
+        text = b"".join(payload)
+        end = seq + len(text)
+        starts, ends = self._starts, self._ends
+        position = seq
+        while position < end:
+            # The first held range that ends behind `position` either covers it or bounds the gap we fill.
+            index = bisect_right(ends, position)
+            if index < len(starts) and starts[index] <= position:
+                position = ends[index]
+                continue
+            stop = min(end, starts[index]) if index < len(starts) else end
+            if len(starts) >= self._limit:
+                return
+            starts.insert(index, position)
+            ends.insert(index, stop)
+            self._texts.insert(index, text[position - seq : stop - seq])
+            self.bytes += stop - position
+            position = stop
+
+    def take(self, nxt: int) -> list[bytes]:
+        """The texts that now follow on from `nxt`, in order, out of the store; ranges before it are dropped."""
+        taken: list[bytes] = []
+        count = 0
+        for start, end, text in zip(self._starts, self._ends, self._texts, strict=True):
+            if start > nxt:
+                break
+            if end > nxt:
+                taken.append(text[nxt - start :])
+                nxt = end
+            count += 1
+            self.bytes -= end - start
+        if count:
+            del self._starts[:count], self._ends[:count], self._texts[:count]
+        return taken
+
+    def trim(self, edge: int) -> None:
+        """Drop whatever lies at or behind `edge` (a FIN there says that nothing follows)."""
+        keep = bisect_left(self._starts, edge)
+        for start, end in zip(self._starts[keep:], self._ends[keep:], strict=True):
+            self.bytes -= end - start
+        del self._starts[keep:], self._ends[keep:], self._texts[keep:]

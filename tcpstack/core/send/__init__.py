@@ -1,0 +1,1 @@
+"""The half that we speak: what to send, when, and when again."""

@@ -1,0 +1,79 @@
+"""What the user has queued and the peer has not yet acknowledged, addressed by sequence number.
+
+`bytes` are kept by reference and leave unjoined as views; anything mutable is copied when queued. Small writes
+that wait are joined when they are first looked at, so that a thousand of them leave as few chunks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from ..segment import Buffer
+
+SMALL_BYTES = 4096
+
+
+class SendBuffer:
+    """Octets from sequence number `start` (SND.UNA's text) up to `end`, both unbounded integers."""
+
+    __slots__ = ("_chunks", "_small", "_starts", "end")
+
+    def __init__(self, start: int) -> None:
+        self._chunks: list[memoryview] = []
+        self._starts: list[int] = []
+        self._small: list[bytes] = []  # the tail, not yet joined into a chunk
+        self.end = start
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue octets behind what is there. Raises TypeError where `data` is not bytes-like."""
+        if type(data) is not bytes:
+            data = bytes(data)
+        size = len(data)
+        if size == 0:
+            return
+        if size < SMALL_BYTES:
+            self._small.append(data)
+        else:
+            self._seal()
+            self._chunks.append(memoryview(data))
+            self._starts.append(self.end)
+        self.end += size
+
+    def view(self, seq: int, size: int) -> tuple[Buffer, ...]:
+        """The `size` octets from `seq` on, as views in order. They must be in the buffer."""
+        self._seal()
+        index = bisect_right(self._starts, seq) - 1
+        offset = seq - self._starts[index]
+        chunk = self._chunks[index]
+        if offset + size <= len(chunk):
+            return (chunk[offset : offset + size],)
+        views = [chunk[offset:]]
+        size -= len(chunk) - offset
+        while size > 0:
+            index += 1
+            chunk = self._chunks[index][:size]
+            views.append(chunk)
+            size -= len(chunk)
+        return tuple(views)
+
+    def release(self, una: int) -> None:
+        """Everything before `una` is acknowledged: let go of the chunks that lie wholly there."""
+        starts = self._starts
+        if len(starts) > 1 and starts[1] <= una:
+            gone = bisect_right(starts, una) - 1
+            del starts[:gone], self._chunks[:gone]
+        if una >= self.end:
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget all octets; `end` stays."""
+        self._chunks.clear()
+        self._starts.clear()
+        self._small.clear()
+
+    def _seal(self) -> None:
+        if self._small:
+            joined = self._small[0] if len(self._small) == 1 else b"".join(self._small)
+            self._starts.append(self.end - len(joined))
+            self._chunks.append(memoryview(joined))
+            self._small.clear()

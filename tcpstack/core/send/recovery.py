@@ -1,0 +1,98 @@
+"""Loss recovery without SACK: fast retransmit and fast recovery by RFC 6582 (NewReno), go-back-N after a timeout.
+
+What is lost, and what to send again, is a range [next, end) of sequence numbers that shrinks as it is resent.
+
+RFC 6582 inflates cwnd by a segment for each duplicate acknowledgement: each says that one segment has left the
+network. Here cwnd stays the controller's and what left is subtracted from what is in flight (`departed_bytes`):
+the same arithmetic, and the same place where a SACK scoreboard knows better.
+"""
+
+from __future__ import annotations
+
+DUP_THRESHOLD = 3  # RFC 5681 3.2
+
+# What on_duplicate and on_new_ack found.
+NOTHING = 0
+ENTERED = 1
+PARTIAL = 2
+RECOVERED = 3
+
+
+class Recovery:
+    """active          in fast recovery
+    next, end       the range that is to be sent again; empty where equal
+    forced          the next retransmission leaves whatever the congestion window says
+    departed_bytes  the estimate of outstanding octets that have left the network out of order
+    reason          why the range is sent again, for the tracer
+    """
+
+    __slots__ = ("_dup_acks", "_recover", "active", "departed_bytes", "end", "forced", "next", "reason")
+
+    def __init__(self, iss: int) -> None:
+        self.active = False
+        self.next = iss
+        self.end = iss
+        self.forced = False
+        self.departed_bytes = 0
+        self.reason = ""
+        self._dup_acks = 0
+        self._recover = iss
+
+    @property
+    def lost_bytes(self) -> int:
+        """Octets taken as lost and not yet sent again."""
+        return self.end - self.next
+
+    def on_duplicate(self, una: int, nxt: int, mss_bytes: int) -> int:
+        """A duplicate acknowledgement (RFC 5681 2) of `una` came. ENTERED on the third, else NOTHING."""
+        self._dup_acks += 1
+        if self.active:
+            self.departed_bytes = min(self.departed_bytes + mss_bytes, nxt - una)
+            return NOTHING
+        # RFC 6582 3.2 step 1: only what was sent after the last recovery can tell of a new loss.
+        if self._dup_acks != DUP_THRESHOLD or una <= self._recover:
+            return NOTHING
+        self.active = True
+        self._recover = nxt
+        self.departed_bytes = min(DUP_THRESHOLD * mss_bytes, nxt - una)
+        self._resend(una, min(una + mss_bytes, nxt), "retransmission: third duplicate ACK")
+        return ENTERED
+
+    def on_new_ack(self, una: int, acked_bytes: int, mss_bytes: int) -> int:
+        """SND.UNA moved up to `una` by `acked_bytes`. PARTIAL or RECOVERED in fast recovery, else NOTHING."""
+        self._dup_acks = 0
+        self.next = max(self.next, una)
+        self.end = max(self.end, self.next)
+        if not self.active:
+            return NOTHING
+        if una >= self._recover:
+            self.active = False
+            self.departed_bytes = 0
+            return RECOVERED
+        # RFC 6582 3.2, partial acknowledgement: the next hole is known; take back what was acknowledged, less one.
+        self.departed_bytes = max(self.departed_bytes - max(acked_bytes - mss_bytes, 0), 0)
+        self._resend(una, min(una + mss_bytes, self._recover), "retransmission: partial ACK in fast recovery")
+        return PARTIAL
+
+    def on_timeout(self, una: int, nxt: int) -> None:
+        """The retransmission timer went off: all that is outstanding is taken as lost."""
+        self.active = False
+        self.departed_bytes = 0
+        self._dup_acks = 0
+        self._recover = nxt  # RFC 6582 3.2 step 4: no fast retransmit for what was sent before
+        self._resend(una, nxt, "retransmission: timeout")
+
+    def resend_probe(self, una: int, nxt: int) -> None:
+        """The window reopened after a probe octet that the peer had no room for: it goes again at once."""
+        self._resend(una, nxt, "retransmission: the window reopened after a probe")
+
+    def on_resent(self, end: int) -> None:
+        """The range was sent again up to `end`."""
+        self.next = end
+        self.forced = False
+
+    def _resend(self, start: int, end: int, reason: str) -> None:
+        self.next = start
+        self.end = end
+        self.forced = True
+        self.reason = reason

@@ -1,0 +1,38 @@
+"""Initial sequence numbers by RFC 6528: ISN = M + F(local socket, remote socket, secret key) (RFC 9293 3.4.1).
+
+M is a clock that ticks every 4 microseconds, so that numbers of successive incarnations of a connection do not
+overlap (MUST-8). F, a keyed hash, gives each pair of sockets a number space of its own (SHLD-1): who opens
+connections to us cannot tell from the ISNs he gets which one somebody else will be given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ..core.segment import FourTuple
+from ..core.seq import MASK
+
+TICK_NS = 4_000
+
+
+class InitialSequenceNumbers:
+    """`secret` is 16 octets or more that nobody outside can know; it lives as long as the stack."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def choose(self, flow: FourTuple, now_ns: int) -> int:
+        """The ISN for a connection opened now, 0 to 2^32 - 1."""
+        local, lport, remote, rport = flow
+        name = local + remote + lport.to_bytes(2, "big") + rport.to_bytes(2, "big")
+        offset = int.from_bytes(hashlib.blake2s(name, key=self._secret, digest_size=4).digest(), "big")
+        return (now_ns // TICK_NS + offset) & MASK
+
+    def choose_beyond(self, flow: FourTuple, floor: int, now_ns: int) -> int:
+        """The same, but larger than `floor`, the last number the previous incarnation used (MAY-2, condition 1)."""
+        iss = self.choose(flow, now_ns)
+        if (iss - floor - 1) & MASK < 1 << 31:
+            return iss
+        return (floor + 1) & MASK
