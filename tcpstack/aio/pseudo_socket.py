@@ -1,0 +1,134 @@
+"""What `get_extra_info("socket")` gives: the look of a socket, for programs that set options and ask names.
+
+There is no kernel socket behind it, so `fileno()` is -1 and there is nothing to read from or write to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TypeAlias
+
+from ..core.connection import Connection
+
+SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+"""As Python's sockets have it: (address, port), for IPv6 with flow label and scope, both 0 here."""
+
+_IPPROTO_TCP = socket.IPPROTO_TCP
+
+# Accepted and remembered, without effect on the engine: programs set them unasked and do not expect to fail.
+_REMEMBERED = frozenset(
+    (level, getattr(socket, name))
+    for level, name in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+        (socket.SOL_SOCKET, "SO_REUSEADDR"),
+        (socket.SOL_SOCKET, "SO_REUSEPORT"),
+        (socket.SOL_SOCKET, "SO_RCVBUF"),
+        (socket.SOL_SOCKET, "SO_SNDBUF"),
+        (_IPPROTO_TCP, "TCP_KEEPIDLE"),
+        (_IPPROTO_TCP, "TCP_KEEPINTVL"),
+        (_IPPROTO_TCP, "TCP_KEEPCNT"),
+        (_IPPROTO_TCP, "TCP_QUICKACK"),
+    )
+    if hasattr(socket, name)
+)
+
+
+def socket_address(address: bytes, port: int) -> SocketAddress:
+    """The address tuple of a packed address (4 or 16 octets) and a port."""
+    if len(address) == 4:
+        return (socket.inet_ntop(socket.AF_INET, address), port)
+    return (socket.inet_ntop(socket.AF_INET6, address), port, 0, 0)
+
+
+class PseudoSocket:
+    """A connection's (or, with `conn` None, a listener's) socket as far as names and options go.
+
+    TCP_NODELAY acts on the connection. Keepalive, buffer sizes and address reuse are accepted and remembered
+    only. Any other option raises OSError(ENOPROTOOPT), as a kernel without it would.
+    """
+
+    __slots__ = ("_conn", "_peername", "_remembered", "_sockname")
+
+    def __init__(
+        self, conn: Connection | None, sockname: SocketAddress, peername: SocketAddress | None
+    ) -> None:
+        self._conn = conn
+        self._sockname = sockname
+        self._peername = peername
+        self._remembered: dict[tuple[int, int], int] = {}
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET if len(self._sockname) == 2 else socket.AF_INET6
+
+    @property
+    def type(self) -> socket.SocketKind:
+        return socket.SOCK_STREAM
+
+    @property
+    def proto(self) -> int:
+        return _IPPROTO_TCP
+
+    def fileno(self) -> int:
+        """-1, as a closed socket's: there is no descriptor."""
+        return -1
+
+    def getsockname(self) -> SocketAddress:
+        return self._sockname
+
+    def getpeername(self) -> SocketAddress:
+        """Raises OSError(ENOTCONN) for a listener's socket."""
+        if self._peername is None:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return self._peername
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
+        """The option's value; as bytes where `buflen` is given. OSError(ENOPROTOOPT) for an unknown one."""
+        value = self._option(level, optname)
+        return value.to_bytes(4, "little")[:buflen] if buflen else value
+
+    def _option(self, level: int, optname: int) -> int:
+        conn = self._conn
+        if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
+            return int(conn is not None and conn.nodelay)
+        if level == socket.SOL_SOCKET:
+            if optname == socket.SO_ERROR:
+                return (conn.error.errno or 0) if conn is not None and conn.error is not None else 0
+            if optname == socket.SO_TYPE:
+                return int(socket.SOCK_STREAM)
+            if optname == socket.SO_ACCEPTCONN:
+                return int(conn is None)
+        if (level, optname) in _REMEMBERED:
+            return self._remembered.get((level, optname), 0)
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
+    def setsockopt(self, level: int, optname: int, value: int | bytes | bytearray) -> None:
+        """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one."""
+        number = value if isinstance(value, int) else int.from_bytes(value, "little")
+        if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
+            if self._conn is not None:
+                self._conn.nodelay = bool(number)
+        elif (level, optname) in _REMEMBERED:
+            self._remembered[level, optname] = number
+        else:
+            raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
+    def gettimeout(self) -> float:
+        """0.0: non-blocking, as every socket under asyncio."""
+        return 0.0
+
+    def settimeout(self, value: float | None) -> None:
+        """Only 0 is possible: raises ValueError for anything else."""
+        if value != 0:
+            raise ValueError("settimeout(): only 0 timeout allowed on transport sockets")
+
+    def setblocking(self, flag: bool) -> None:
+        """Only False is possible: raises ValueError for True."""
+        if flag:
+            raise ValueError("setblocking(): transport sockets cannot be blocking")
+
+    def __repr__(self) -> str:
+        peer = f", raddr={self._peername}" if self._peername is not None else ""
+        return f"<PseudoSocket laddr={self._sockname}{peer}>"

@@ -1,0 +1,356 @@
+"""One connection as an asyncio transport, with the semantics of asyncio's own socket transport.
+
+The connection's text is pulled while the protocol reads: what a paused protocol does not take stays in the
+engine, whose window then closes. The write buffer is what the engine has not *sent* yet; what is in flight is
+the engine's matter, or the high-water mark would cap the throughput to itself in each round trip. A transport
+that was closed hands the connection over to the engine as soon as everything was sent: retransmission, FIN
+and TIME-WAIT go on without it, as they would in a kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import constants, transports
+from asyncio.log import logger
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..core.connection import Connection
+from ..core.readiness import EOF, READABLE, RESET, WRITABLE
+from ..core.state import STATE_NAMES
+from .driver import ConnectionUser, Driver
+from .pseudo_socket import PseudoSocket, SocketAddress, socket_address
+
+MAX_READ_BYTES = 256 * 1024
+"""The most that one data_received gets, as in asyncio's own transports."""
+
+
+# The mix-in is asyncio's private one because loop.sendfile()'s fallback accepts no other transport.
+class TcpTransport(transports._FlowControlMixin, ConnectionUser):
+    """asyncio.Transport over a Connection that has reached ESTABLISHED (or more, while nobody looked).
+
+    `connection_lost` gets None after a clean end or a local abort, else the OSError of which the connection
+    died (ConnectionResetError, TimeoutError, a DeviceError, ...), or what the protocol raised.
+    `get_extra_info` knows "peername", "sockname", "socket" (a PseudoSocket) and "tcpstack", the engine's
+    status of the connection.
+    """
+
+    __slots__ = (
+        "__weakref__", "_buffered", "_closing", "_conn", "_detached", "_driver", "_eof_delivered",
+        "_eof_written", "_lost_writes", "_on_lost", "_paused", "_protocol", "_pull_scheduled", "_socket",
+        "_stack",
+    )  # fmt: skip
+
+    _loop: asyncio.AbstractEventLoop
+    _protocol_paused: bool
+    _maybe_pause_protocol: Callable[[], None]
+    _maybe_resume_protocol: Callable[[], None]
+    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    def __init__(
+        self,
+        driver: Driver,
+        conn: Connection,
+        protocol: asyncio.BaseProtocol,
+        on_lost: Callable[[TcpTransport], object] | None = None,
+    ) -> None:
+        """`on_lost` is called after the protocol's connection_lost. Nothing happens before `start()`."""
+        super().__init__(None, driver.loop)
+        self._driver = driver
+        self._stack = driver.stack
+        self._conn = conn
+        self._on_lost = on_lost
+        self._socket: PseudoSocket | None = None
+        self._closing = False  # close() or the end of the connection: no more data_received
+        self._detached = False  # connection_lost is on its way; the engine's connection is no longer ours
+        self._paused = False
+        self._pull_scheduled = False
+        self._eof_written = False
+        self._eof_delivered = False
+        self._lost_writes = 0
+        self.set_protocol(protocol)
+        # As asyncio does for its sockets: an application on an event loop coalesces its writes itself.
+        conn.nodelay = True
+
+    def start(self) -> None:
+        """Call connection_made, then deliver what arrived before the protocol was there."""
+        self._driver.attach(self, self._conn)
+        try:
+            self._protocol.connection_made(self)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.connection_made() call failed.")
+            return
+        self.on_readiness(READABLE | EOF | (RESET if self._conn.error is not None else 0))
+
+    # The protocol's side: names, reading
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peername":
+            return self._peername()
+        if name == "sockname":
+            return self._sockname()
+        if name == "socket":
+            if self._socket is None:
+                self._socket = PseudoSocket(self._conn, self._sockname(), self._peername())
+            return self._socket
+        if name == "tcpstack":
+            return self._conn.status()
+        return default
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol: Any = protocol  # Protocol or BufferedProtocol: `_buffered` says which
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return not self._closing and not self._paused
+
+    def pause_reading(self) -> None:
+        if not self._closing:
+            self._paused = True
+
+    def resume_reading(self) -> None:
+        """Deliveries begin in the loop's next turn, never from inside this call."""
+        if self._closing or not self._paused:
+            return
+        self._paused = False
+        if not self._pull_scheduled:
+            self._pull_scheduled = True
+            self._loop.call_soon(self._pull_resumed)
+
+    # The protocol's side: writing
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Queue `data`; what the windows allow leaves from this very call.
+
+        Raises TypeError for anything that is not bytes-like and RuntimeError after write_eof(). On a
+        transport that is closing the data is dropped; from the fifth time on a warning is logged.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        if self._eof_written:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if not data:
+            return
+        if self._closing:
+            self._count_lost_write()
+            return
+        try:
+            self._stack.send(self._conn, data, self._driver.clock())
+        except OSError:
+            # The connection died in this batch. If its notice is not on its way, it waits for unread text.
+            self._count_lost_write()
+            self._end(self._conn.error)
+            return
+        self._maybe_pause_protocol()
+        self._driver.after_activity()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        """Write the chunks joined: each by itself would leave as a segment of its own."""
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        """Send FIN after what is queued; reading goes on."""
+        if self._closing or self._eof_written:
+            return
+        self._eof_written = True
+        self._shut_down()
+        self._driver.after_activity()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        """Octets that were written and not yet sent for the first time."""
+        return 0 if self._detached else self._conn.unsent_bytes
+
+    def close(self) -> None:
+        """Send what is queued, then FIN; connection_lost(None) comes when all is sent, not yet received.
+
+        Text that arrived and was not read makes it a reset, which tells the peer that it was not processed
+        (RFC 9293 3.10.4 does not say so; RFC 2525 2.17 does).
+        """
+        if self._closing:
+            return
+        self._closing = True
+        if self._conn.unsent_bytes:
+            if not self._eof_written:
+                self._shut_down()
+            # A close from a callback: what the end of the batch sends may be all.
+            self._loop.call_soon(self._release_when_sent)
+            self._driver.after_activity()
+        else:
+            self._release_when_sent()
+
+    def abort(self) -> None:
+        """Reset the connection now; what was queued is lost."""
+        self._force_close(None)
+
+    # The driver's side
+
+    def on_readiness(self, mask: int) -> None:
+        if mask & (READABLE | EOF):
+            self._pull()
+        if mask & WRITABLE:
+            self._on_sent()
+        if mask & RESET:
+            self._on_reset()
+
+    def on_failure(self, error: BaseException) -> None:
+        self._end(error)
+
+    # What these use, in order of use
+
+    def _peername(self) -> SocketAddress:
+        flow = self._conn.flow
+        return socket_address(flow[2], flow[3])
+
+    def _sockname(self) -> SocketAddress:
+        flow = self._conn.flow
+        return socket_address(flow[0], flow[1])
+
+    def _count_lost_write(self) -> None:
+        self._lost_writes += 1
+        if self._lost_writes >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            logger.warning("socket.send() raised exception.")
+
+    def _shut_down(self) -> None:
+        try:
+            self._stack.shutdown(self._conn, self._driver.clock())
+        except OSError:
+            self._end(self._conn.error)
+
+    def _release_when_sent(self) -> None:
+        """After close(): leave the connection to the engine once nothing of ours waits to be sent."""
+        conn = self._conn
+        if self._detached or conn.unsent_bytes:
+            return
+        error = conn.error
+        if error is None:
+            self._stack.close(conn, self._driver.clock())
+        self._end(error)
+
+    def _on_sent(self) -> None:
+        if self._detached:
+            return
+        if self._protocol_paused:
+            self._maybe_resume_protocol()
+        if self._closing:
+            self._release_when_sent()
+
+    def _on_reset(self) -> None:
+        conn = self._conn
+        if self._paused and conn.readable_bytes and not (self._closing or self._protocol_paused):
+            # As a kernel's socket: what arrived before the reset is read first, and then the error.
+            return
+        self._end(conn.error)
+
+    def _pull_resumed(self) -> None:
+        self._pull_scheduled = False
+        self._pull()
+        self._driver.after_activity()
+
+    def _pull(self) -> None:
+        """Deliver what waits, then the end of it, for as long as the protocol reads."""
+        conn = self._conn
+        while conn.readable_bytes and not self._paused and not self._closing:
+            if self._buffered:
+                self._fill_buffer()
+                continue
+            chunks = self._stack.receive(conn, MAX_READ_BYTES, self._driver.clock())
+            data = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+            try:
+                self._protocol.data_received(data)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
+        if self._paused or self._closing:
+            return
+        if conn.eof_received and not self._eof_delivered:
+            self._eof_delivered = True
+            self._deliver_eof()
+        if conn.error is not None:
+            self._end(conn.error)
+
+    def _fill_buffer(self) -> None:
+        try:
+            buffer = self._protocol.get_buffer(-1)
+            size = len(buffer)
+            if not size:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
+            return
+        filled = 0
+        with memoryview(buffer) as view:
+            for chunk in self._stack.receive(self._conn, size, self._driver.clock()):
+                view[filled : filled + len(chunk)] = chunk
+                filled += len(chunk)
+        try:
+            self._protocol.buffer_updated(filled)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
+
+    def _deliver_eof(self) -> None:
+        try:
+            keep_open = self._protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.eof_received() call failed.")
+            return
+        if not keep_open:
+            self.close()
+
+    def _fatal_error(self, error: BaseException, message: str) -> None:
+        """The protocol failed: report it, unless it is an OSError (as asyncio), and reset the connection."""
+        if not isinstance(error, OSError):
+            self._loop.call_exception_handler(
+                {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+            )
+        self._force_close(error)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        if self._detached:
+            return
+        if self._conn.error is None:
+            self._stack.abort(self._conn, self._driver.clock())
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """The connection is no longer ours; connection_lost follows in the next turn, once."""
+        if self._detached:
+            return
+        self._detached = self._closing = True
+        self._driver.detach(self)
+        self._loop.call_soon(self._call_connection_lost, error)
+        self._driver.after_activity()
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            on_lost, self._on_lost = self._on_lost, None
+            if on_lost is not None:
+                on_lost(self)
+
+    def __repr__(self) -> str:
+        open_ = "paused" if self._paused else "reading"
+        how = "closed" if self._detached else "closing" if self._closing else open_
+        return (
+            f"<TcpTransport {self._sockname()} to {self._peername()} {STATE_NAMES[self._conn.state]} {how}, "
+            f"unsent={self.get_write_buffer_size()}>"
+        )

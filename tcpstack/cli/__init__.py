@@ -1,0 +1,138 @@
+"""The command `tcpstack`: one subcommand a file, and here what they share: parsing, errors, exit statuses.
+
+Exit statuses: 0 done, 1 it could not be done, 2 it was not asked for in a way that can be understood, 130
+interrupted; `tcpstack run` gives COMMAND's own. An error is one sentence on stderr, never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .arguments import ServeOptions, add_serve_options, serve_options
+
+DESCRIPTION = "A TCP in Python, behind a TUN device: it answers for an IP address of its own."
+SERVE = """\
+Own an address on a TUN device and serve there until Ctrl-C or SIGTERM. Then all connections are closed, and
+reset where they are not done after 5 s; a second Ctrl-C resets them at once. One line is printed for each
+connection that is over.
+"""
+SERVE_EXAMPLE = """\
+example, on a device that ./setup_tun.sh made (or as root, without one):
+  tcpstack serve --dir . -v         then, from another terminal:  curl http://10.9.0.2/
+"""
+RUN = """\
+Make a network namespace (no root needed where user namespaces are allowed), serve in it as `tcpstack serve`
+does, and run COMMAND there. The kernel's side has the first free address of each network: 10.9.0.1, fd09::1.
+"""
+RUN_EXAMPLE = """\
+example:
+  tcpstack run -v -- curl http://10.9.0.2/
+
+COMMAND finds the stack's addresses in TCPSTACK_ADDRESS and TCPSTACK_ADDRESS6. The exit status is COMMAND's
+own: 128+N where signal N ended it, 127 where there is no such command, 126 where it can't be executed.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (the process's own by default). Returns the exit status; raises nothing."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # COMMAND's words are not for argparse, whose reading of "--" differs from one Python to the next.
+    dashes = arguments.index("--") if "--" in arguments else len(arguments)
+    try:
+        parsed = _parser().parse_args(arguments[:dashes])
+        options = serve_options(parsed)
+        if parsed.subcommand == "run":
+            # Where COMMAND began before the dashes, they are its own.
+            command = [*parsed.command, *arguments[dashes if parsed.command else dashes + 1 :]]
+            if not command:
+                raise ValueError("run what? Name a command, as in: tcpstack run -- curl http://10.9.0.2/")
+            return _run(options, command)
+        if dashes < len(arguments):
+            raise ValueError("serve runs no command: leave out what follows '--', or use `tcpstack run`")
+        return _serve(options)
+    except SystemExit as stop:  # argparse: --help, --version, or an error that it has told of
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not fail over it again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _fail(_sentence(error), 1)
+    except ValueError as error:
+        return _fail(str(error), 2)
+
+
+def _serve(options: ServeOptions) -> int:
+    from .serve import serve  # the event loop, the engine: a tenth of a second that --help need not wait for
+
+    return serve(options)
+
+
+def _run(options: ServeOptions, command: list[str]) -> int:
+    from .run import run
+
+    return run(options, command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tcpstack", description=DESCRIPTION)
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    serve = commands.add_parser(
+        "serve",
+        help="serve http, echo, discard and chargen on a TUN device",
+        description=SERVE,
+        epilog=SERVE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run = commands.add_parser(
+        "run",
+        help="run a command in a network namespace that holds nothing but it and the stack",
+        description=RUN,
+        epilog=RUN_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="tcpstack run [serve's options] -- COMMAND...",
+    )
+    add_serve_options(serve)
+    add_serve_options(run)
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...", help="what to run there")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as the rest of the program has them: one sentence (and where to read more), status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tcpstack: {message}\n({self.prog} --help tells more)\n")
+
+
+class _Version(argparse.Action):
+    """--version, looked up only when asked for: importing importlib.metadata takes longer than parsing."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"tcpstack {version('tcpstack')}")
+        except PackageNotFoundError:
+            print("tcpstack (not installed: running from its sources)")
+        parser.exit()
+
+
+def _sentence(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {what}" if isinstance(error.filename, str) else what
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"tcpstack: {sentence}", file=sys.stderr)
+    return status

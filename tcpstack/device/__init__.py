@@ -1,0 +1,1 @@
+"""Where packets come from and go to: TUN devices, joined pairs in memory, and faults put in between."""

@@ -1,0 +1,278 @@
+"""A network namespace of one's own with a TUN device in it, whose other end is here.
+
+    with Namespace.open() as namespace:           # 10.9.0.1 and fd09::1 inside
+        ...                                       # a stack on namespace.tun: the engine stays in this process
+        subprocess.run([*namespace.exec_prefix, "ping", "-c1", "10.9.0.2"])
+        namespace.start(["bash"])                 # the helper that has held the namespace becomes bash
+
+util-linux's `unshare` makes the namespace and runs a helper in it (_namespace_helper.py), which opens the
+TUN, passes the descriptor here, and waits. Nothing forks: a child would share this process's epoll. With
+CAP_SYS_ADMIN and CAP_NET_ADMIN a network namespace is enough; anybody else gets a user namespace around it,
+with their own uid and ambient capabilities, so that COMMAND may be tcpdump or ping.
+
+No event loop is needed here, and `open` and `close` block: from a coroutine, use `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import site
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_interface
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from .base import DeviceError
+from .netlink import TXQUEUELEN
+from .tun import TunDevice
+
+KERNEL_ADDRESSES = ("10.9.0.1/24", "fd09::1/64")
+"""The kernel's side of the TUN unless told otherwise."""
+
+_CHUNK_BYTES = 65_536  # a SEQPACKET message must fit the socket's buffer; a whole environment may not
+_SET_UP_S = 30.0
+_END_S = 1.0
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
+
+# The switches that keep ordinary users from having user namespaces, each with the value that does so.
+_USER_NAMESPACE_SWITCHES = (
+    ("kernel.apparmor_restrict_unprivileged_userns", "1"),  # Ubuntu since 24.04
+    ("kernel.unprivileged_userns_clone", "0"),  # Debian before 11
+)
+
+
+class NamespaceError(DeviceError):
+    """No private namespace with a TUN device can be had here; the message says why, and what to do."""
+
+
+class Namespace:
+    """tun        our end of the device; closed with the namespace
+    process    the helper, and after `start` COMMAND: for waiting, and for signals
+    """
+
+    __slots__ = ("_link", "_rootless", "_started", "process", "tun")
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], link: socket.socket, tun: TunDevice, rootless: bool
+    ) -> None:
+        """Not for callers: see `open`."""
+        self.process = process
+        self.tun = tun
+        self._link = link
+        self._rootless = rootless
+        self._started = False
+
+    @classmethod
+    def open(
+        cls,
+        addresses: Sequence[str] = KERNEL_ADDRESSES,
+        *,
+        mtu: int = 1500,
+        txqueuelen: int = TXQUEUELEN,
+        tun_name: str = "tun0",
+    ) -> Namespace:
+        """A new namespace in which `lo` and a TUN device with these addresses are up, and nothing else is:
+        without a route to anywhere else, looking up a name fails at once.
+
+        mtu in octets, txqueuelen in packets. Takes 0.1 to 0.3 s.
+        Raises NamespaceError, and ValueError where an address is none.
+        """
+        rootless = not _has_capabilities()
+        interfaces = [str(ip_interface(address)) for address in addresses]
+        request = {"name": tun_name, "addresses": interfaces, "mtu": mtu, "txqueuelen": txqueuelen}
+        link, helper_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        link.settimeout(_SET_UP_S)
+        try:
+            with helper_link:
+                process = _start_helper(helper_link.fileno(), rootless)
+            try:
+                tun = _receive_tun(link, process, request, rootless)
+            except BaseException:
+                process.kill()
+                _reap(process)
+                raise
+        except BaseException:
+            link.close()
+            raise
+        return cls(process, link, tun, rootless)
+
+    @property
+    def pid(self) -> int:
+        """The process that holds the namespace."""
+        return self.process.pid
+
+    @property
+    def exec_prefix(self) -> tuple[str, ...]:
+        """Before a command line, it runs that in the namespace; good until the helper (or COMMAND) ends."""
+        user = ("-U", "--preserve-credentials") if self._rootless else ()
+        return ("nsenter", "-t", str(self.pid), *user, "-n", "--")
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdio: tuple[int, int, int] = (0, 1, 2),
+    ) -> subprocess.Popen[bytes]:
+        """Let the helper become COMMAND, which is searched for in PATH; once only. Returns when it runs.
+
+        It has this process's environment and standard descriptors unless told otherwise, and is killed when
+        the thread that called `open` ends, so at the latest with this process: the kernel counts a child as
+        its thread's (PR_SET_PDEATHSIG).
+        Raises FileNotFoundError, PermissionError or another OSError where COMMAND can't be run.
+        """
+        assert not self._started, "a namespace starts one COMMAND; others run behind exec_prefix"
+        self._started = True
+        go = {"argv": list(argv), "env": dict(os.environ if env is None else env), "parent": os.getpid()}
+        text = json.dumps(go).encode()
+        socket.send_fds(self._link, [text[:_CHUNK_BYTES]], stdio)
+        for at in range(_CHUNK_BYTES, len(text), _CHUNK_BYTES):
+            self._link.send(text[at : at + _CHUNK_BYTES])
+        self._link.shutdown(socket.SHUT_WR)
+        answer = self._link.recv(_CHUNK_BYTES)
+        if answer:
+            code = json.loads(answer)["errno"]
+            raise OSError(code, os.strerror(code), argv[0])
+        return self.process
+
+    def close(self) -> None:
+        """End the device, and the helper or COMMAND (SIGTERM, a second later SIGKILL). Programs run behind
+        exec_prefix are not ended, and hold the namespace until they do. Idempotent."""
+        self.tun.close()
+        self._link.close()
+        if self._started and self.process.poll() is None:
+            self.process.terminate()
+        _reap(self.process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _has_capabilities() -> bool:
+    """Whether this process may make and configure a network namespace, whatever its uid."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+            return bool((effective >> _CAP_NET_ADMIN) & (effective >> _CAP_SYS_ADMIN) & 1)
+    return False
+
+
+def _start_helper(fd: int, rootless: bool) -> subprocess.Popen[bytes]:
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise NamespaceError(errno.ENOENT, "there is no program unshare: install the package util-linux")
+    kind = ("-U", "-n", "-c", "--keep-caps") if rootless else ("-n",)
+    # -P: the directory that somebody happens to be in is not searched for modules.
+    helper = (sys.executable, "-P", "-m", "tcpstack.device._namespace_helper", str(fd))
+    return subprocess.Popen(
+        (unshare, *kind, "--", *helper),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(fd,),
+        env=_helper_environment(),
+    )
+
+
+def _helper_environment() -> dict[str, str]:
+    """This process's environment, but the helper finds this very package and unshare's errors are in English.
+
+    COMMAND sees none of that: its environment comes with the go."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    root = str(Path(__file__).parents[2])
+    if root not in (*site.getsitepackages(), site.getusersitepackages()):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return environment
+
+
+def _receive_tun(
+    link: socket.socket, process: subprocess.Popen[bytes], request: dict[str, Any], rootless: bool
+) -> TunDevice:
+    try:
+        link.send(json.dumps(request).encode())
+        # Not socket.recv_fds, which ignores its flags: another thread may be starting a child just now.
+        text, ancillary, _, _ = link.recvmsg(_CHUNK_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    except TimeoutError:
+        raise NamespaceError(errno.ETIMEDOUT, f"no namespace came up within {_SET_UP_S:.0f} s") from None
+    except ConnectionError:
+        text = b""
+    if not text:
+        raise _death(process, rootless)
+    answer = json.loads(text)
+    if not ancillary:
+        raise _helper_error(answer["errno"], answer["message"], rootless)
+    fd = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
+    try:
+        return TunDevice.from_fd(fd, answer["name"], answer["mtu"])
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+
+
+def _death(process: subprocess.Popen[bytes], rootless: bool) -> NamespaceError:
+    """What to say of a helper that ended without an answer, from what it (or unshare before it) wrote."""
+    assert process.stderr is not None
+    lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+    status = process.wait()
+    for line in lines:
+        if line.startswith("unshare: "):
+            return _unshare_error(line, rootless)
+    last = lines[-1] if lines else f"it ended with status {status} and without a message"
+    return NamespaceError(errno.ECHILD, f"the helper in the namespace died: {last}")
+
+
+def _unshare_error(line: str, rootless: bool) -> NamespaceError:
+    kind = "user" if rootless else "network"
+    if os.strerror(errno.ENOSPC) in line:
+        names = ("user.max_user_namespaces", "user.max_net_namespaces")
+        limits = " and ".join(f"{name} is {_sysctl(name)}" for name in names)
+        return NamespaceError(errno.ENOSPC, f"no more namespaces can be made ({limits}): raise the limit")
+    if os.strerror(errno.EPERM) in line:
+        remedy = "run as root, or start the container that this is in with `--privileged`"
+        denied = NamespaceError(errno.EPERM, f"this process may not make a {kind} namespace: {remedy}")
+        return (_user_namespaces_are_off() if rootless else None) or denied
+    return NamespaceError(errno.EINVAL, f"no {kind} namespace could be made ({line})")
+
+
+def _helper_error(code: int, message: str, rootless: bool) -> NamespaceError:
+    # AppArmor lets the user namespace be made, and then denies every capability in it.
+    off = _user_namespaces_are_off() if rootless and code == errno.EPERM else None
+    return off or NamespaceError(code, message)
+
+
+def _user_namespaces_are_off() -> NamespaceError | None:
+    for name, off in _USER_NAMESPACE_SWITCHES:
+        if _sysctl(name) == off:
+            remedy = f"run as root, or allow them with `sudo sysctl {name}={1 - int(off)}`"
+            return NamespaceError(errno.EPERM, f"ordinary users get no user namespaces here: {remedy}")
+    return None
+
+
+def _sysctl(name: str) -> str:
+    """A sysctl's value; "unknown" where this kernel has no such thing."""
+    try:
+        return Path("/proc/sys", *name.split(".")).read_text().strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,199 @@
+"""A TUN device: the kernel routes IP packets to an interface, and this process hangs on its other end.
+
+pytun opens the device and gives it its name. It does not read or write: its calls block, allocate, refuse
+memoryviews and raise an error of their own for "nothing there", so packets go through os.readv and os.writev
+on the descriptor. The device gives and takes bare IP packets (IFF_NO_PI) without virtio headers.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Sequence
+
+import pytun
+
+from ..core.segment import Buffer
+from ..wire.packet import CHECKSUM_UNVERIFIED, Packet
+from .base import DeviceError, next_packet_id
+
+TUN_NODE = "/dev/net/tun"
+LARGEST_PACKET = 65_535
+"""All that an IP packet's length field can say; a read with less room cuts a packet short without a word."""
+
+_IOV_MAX = os.sysconf("SC_IOV_MAX")
+_IFNAMSIZ = 16
+_TUNGETIFF = 0x800454D2
+_IFF_VNET_HDR = 0x4000
+_IFREQ = struct.Struct("16sH22x")  # struct ifreq as TUNGETIFF fills it: the name, the flags
+
+# What a write answers when this packet can't be taken but the next one may be: the interface is down (EIO),
+# the kernel has no room (EAGAIN, ENOBUFS, ENOMEM), or a fault rule has bent the version field (EINVAL).
+_PACKET_REFUSED = frozenset((errno.EIO, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL))
+
+
+class TunDevice:
+    """A TUN device as a `Device`: `open` attaches to one or creates it, `from_fd` takes a descriptor over."""
+
+    __slots__ = ("_buffer", "_fd", "_view", "mtu", "name", "on_ready")
+
+    def __init__(self, fd: int, name: str, mtu: int) -> None:
+        """Not for callers: `open` and `from_fd` make sure of what this takes on trust."""
+        os.set_blocking(fd, False)
+        os.set_inheritable(fd, False)
+        self.name = name
+        self.mtu = mtu
+        self.on_ready: Callable[[], None] | None = None
+        self._fd = fd
+        self._buffer = [bytearray(LARGEST_PACKET)]
+        self._view = memoryview(self._buffer[0])
+
+    @classmethod
+    def open(cls, name: str | None = None, *, mtu: int | None = None) -> TunDevice:
+        """Attach to the TUN device `name`, or create it; None has the kernel name a new one.
+
+        A device created here vanishes when closed, and is down until `netlink.configure` has been called.
+        mtu, in octets, is set where given (which takes CAP_NET_ADMIN), else asked of the device.
+        Raises DeviceError with an errno and a sentence that says what to do.
+        """
+        if name is not None and not _is_interface_name(name):
+            rule = "use 1 to 15 octets without '/', ':' or spaces"
+            raise DeviceError(errno.EINVAL, f"{name!r} can't name an interface: {rule}")
+        _check_node()
+        try:
+            tun = pytun.TunTapDevice(name or "", pytun.IFF_TUN | pytun.IFF_NO_PI)
+        except OSError as error:
+            raise _attach_error(error, name or "a new TUN device") from None
+        try:
+            if mtu is not None:
+                _set_mtu(tun, mtu)
+            # pytun's descriptor is inheritable; the duplicate is not.
+            return cls(os.dup(tun.fileno()), tun.name, tun.mtu)
+        finally:
+            tun.close()
+
+    @classmethod
+    def from_fd(cls, fd: int, name: str | None = None, mtu: int = 1500) -> TunDevice:
+        """Take over a TUN descriptor, of any network namespace; it is closed with this object.
+
+        It must have been attached with IFF_TUN | IFF_NO_PI. name is by default what the kernel calls the device.
+        mtu must be said where it is not 1500: outside the device's namespace it can't be asked.
+        Raises DeviceError, and leaves the descriptor open, where it is that of a TAP, has virtio headers, or is
+        no such thing at all. A missing IFF_NO_PI goes unseen: TUNGETIFF uses its bit for IFF_NOFILTER too.
+        """
+        try:
+            raw_name, flags = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
+        except OSError as error:
+            why = f"is not that of an attached TUN device ({error.strerror})"
+            raise DeviceError(error.errno, f"descriptor {fd} {why}") from None
+        if flags & (pytun.IFF_TUN | _IFF_VNET_HDR) != pytun.IFF_TUN:
+            remedy = "open it with IFF_TUN | IFF_NO_PI and without IFF_VNET_HDR"
+            raise DeviceError(errno.EINVAL, f"descriptor {fd} doesn't carry bare IP packets: {remedy}")
+        return cls(fd, name or os.fsdecode(raw_name.rstrip(b"\0")), mtu)
+
+    def fileno(self) -> int:
+        """The descriptor, for polling; -1 once closed."""
+        return self._fd
+
+    def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
+        """Up to max_packets that have arrived, numbered; empty when none waits, which is also so while the
+        interface is down. Raises DeviceError when it was deleted."""
+        packets: list[Packet] = []
+        fd, buffer, view = self._fd, self._buffer, self._view
+        while len(packets) < max_packets:
+            try:
+                length = os.readv(fd, buffer)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if packets:
+                    break  # these first: the next call meets the error again
+                raise self._failure(error) from None
+            packets.append(Packet((bytes(view[:length]),), CHECKSUM_UNVERIFIED, 0, next_packet_id()))
+        return packets
+
+    def send(self, packet: Packet, now_ns: int) -> bool:
+        """Write one packet. False where the kernel would not have it: the interface is down, memory is short.
+        Raises DeviceError when the interface was deleted."""
+        buffers: tuple[Buffer, ...] = packet.buffers
+        if len(buffers) > _IOV_MAX:
+            buffers = (b"".join(buffers),)
+        try:
+            os.writev(self._fd, buffers)
+        except OSError as error:
+            if error.errno in _PACKET_REFUSED:
+                return False
+            raise self._failure(error) from None
+        return True
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """None: a TUN device holds nothing back."""
+        return None
+
+    def on_timer(self, now_ns: int) -> None:
+        """Nothing is ever due."""
+
+    def close(self) -> None:
+        """Give the descriptor back; an interface that is not persistent vanishes with it. Idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _failure(self, error: OSError) -> DeviceError:
+        if self._fd < 0:
+            return DeviceError(errno.EBADF, f"{self.name} was closed by this program")
+        if error.errno == errno.EBADFD:
+            return DeviceError(errno.EBADFD, f"{self.name} was deleted: make it anew and attach again")
+        return DeviceError(error.errno, f"{self.name} failed ({error.strerror}): attach again")
+
+
+def _is_interface_name(name: str) -> bool:
+    """The kernel's own rule (dev_valid_name)."""
+    return (
+        0 < len(os.fsencode(name)) < _IFNAMSIZ
+        and name not in (".", "..")
+        and not any(character in "/:\0" or character.isspace() for character in name)
+    )
+
+
+def _check_node() -> None:
+    """Raise DeviceError where /dev/net/tun can't be opened: what fails after this is about the interface."""
+    try:
+        os.close(os.open(TUN_NODE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            remedy = f"load its driver with `modprobe tun`, or start the container with `--device {TUN_NODE}`"
+            raise DeviceError(error.errno, f"there is no {TUN_NODE}: {remedy}") from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            remedy = f"run as root, or allow it with `sudo chmod 0666 {TUN_NODE}`"
+            raise DeviceError(error.errno, f"this user may not open {TUN_NODE}: {remedy}") from None
+        raise DeviceError(error.errno, f"{TUN_NODE} can't be opened ({error.strerror})") from None
+
+
+def _attach_error(error: OSError, name: str) -> DeviceError:
+    match error.errno:
+        case errno.EPERM:
+            remedy = "run as root, or let root make one for you with `./setup_tun.sh up NAME --user YOU`"
+            return DeviceError(errno.EPERM, f"attaching to {name} takes CAP_NET_ADMIN: {remedy}")
+        case errno.EBUSY:
+            return DeviceError(errno.EBUSY, f"another program uses {name}: stop it, or choose another name")
+        case errno.EINVAL:
+            problem = "exists and is not a TUN device with a single queue"
+            return DeviceError(errno.EINVAL, f"{name} {problem}: choose another name")
+        case _:
+            return DeviceError(error.errno, f"{name} can't be attached to ({error.strerror})")
+
+
+def _set_mtu(tun: pytun.TunTapDevice, mtu: int) -> None:
+    try:
+        tun.mtu = mtu
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            remedy = "run as root, or leave the MTU as it is"
+            problem = f"setting the MTU of {tun.name} takes CAP_NET_ADMIN"
+            raise DeviceError(errno.EPERM, f"{problem}: {remedy}") from None
+        problem = f"can't have an MTU of {mtu} octets ({error.strerror})"
+        raise DeviceError(error.errno, f"{tun.name} {problem}: use 68 to 65535") from None

@@ -1,0 +1,243 @@
+"""One connection's events, turned into the rows of its ladder."""
+
+from __future__ import annotations
+
+from ..core.events import (
+    CongestionChange,
+    ConnectionClosed,
+    Event,
+    FaultHit,
+    LossDetected,
+    SegmentIn,
+    SegmentOut,
+    StateChange,
+)
+from ..core.segment import ACK, RST, SYN, FourTuple, Segment
+from ..core.seq import MASK
+from ..core.state import ACTIVE_OPEN, CLOSED, LISTEN, RCV_UNREACHABLE, TIME_WAIT, TIMEOUTS, USER_CALLS
+from .peer import Move, PeerView
+from .printable import preview
+from .rows import LOSS, PLAIN, QUIET, RESET, Arrow, Note, Row
+from .story import Story
+from .wording import describe, fate
+
+_FATAL = ("dropped", "corrupted")
+_ALONE = USER_CALLS | TIMEOUTS | {RCV_UNREACHABLE}
+"""Causes of a state change that no arriving segment stands for."""
+
+
+class Conversation:
+    """The rows of one connection.
+
+    Events do not come in the order in which a reader wants the rows, so some are held for a while:
+
+    - an outgoing segment until the next event: only then is it clear whether a fault rule killed it on its way;
+    - what the engine reports while it processes an arriving segment, until that segment's own event;
+    - a fault's hit on an arriving packet until a later packet has been processed, since a whole batch passes
+      the rules before the first of it is processed.
+
+    `settle` lets go of all of it.
+
+    over  the engine is done with the connection
+    """
+
+    __slots__ = (
+        "_copies", "_early", "_held", "_held_hits", "_peer", "_pending", "_start_ns", "_state",
+        "_story", "_verbose", "flow", "names", "over",
+    )  # fmt: skip
+
+    def __init__(
+        self, flow: FourTuple, start_ns: int, names: tuple[str, str], peer: PeerView, *, verbose: bool = False
+    ) -> None:
+        self.flow = flow
+        self.names = names
+        self.over = False
+        self._start_ns = start_ns
+        self._peer = peer
+        self._verbose = verbose
+        self._state: int | None = None
+        self._story = Story()
+        self._held: SegmentOut | None = None
+        self._held_hits: list[FaultHit] = []
+        self._pending: list[Event] = []
+        self._early: list[FaultHit] = []
+        self._copies: dict[int, bool] = {}  # packets duplicated on their way in, by id: has one come?
+
+    def on_event(self, event: Event) -> list[Row]:
+        """The rows that are final with this event, in order."""
+        if isinstance(event, FaultHit) and self.awaits(event):
+            self._held_hits.append(event)
+            return []
+        rows = self.let_go()
+        if isinstance(event, (LossDetected, CongestionChange)) or _came_with_a_segment(event):
+            self._pending.append(event)
+        elif isinstance(event, FaultHit) and event.direction == "in":
+            self._early.append(event)
+        elif isinstance(event, SegmentIn):
+            rows += self._tell_early(event.segment.packet_id)
+            rows += self._segment_in(event)
+        else:
+            rows += self._tell_early() + self._tell_pending()
+            if isinstance(event, SegmentOut):
+                self._held = event
+            else:
+                rows += self._other(event)
+        return rows
+
+    @property
+    def holds(self) -> bool:
+        """An outgoing segment is held."""
+        return self._held is not None
+
+    def awaits(self, hit: FaultHit) -> bool:
+        """This hit tells what became of the outgoing segment that is held."""
+        held = self._held
+        return held is not None and hit.direction == "out" and hit.packet_id == held.segment.packet_id
+
+    def let_go(self) -> list[Row]:
+        """The row of the outgoing segment that is held: nothing more will come for it."""
+        event, hits = self._held, self._held_hits
+        if event is None:
+            return []
+        self._held, self._held_hits = None, []
+        segment = event.segment
+        copies = 1 + sum(hit.action == "duplicated" for hit in hits)
+        copies -= sum(hit.action in _FATAL for hit in hits)
+        move = self._peer.reached(segment) if copies > 0 else self._peer.lost(segment)
+        arrow = self._arrow(event.time_ns, segment, True, (event.state, event.state), move)
+        arrow.dead = copies <= 0
+        if arrow.dead:
+            arrow.tone = LOSS
+        arrow.details += [fate(hit) for hit in hits]
+        self._state = event.state
+        return [arrow, *self._agreement(event)]
+
+    def settle(self) -> list[Row]:
+        """The rows of all that is held: nothing more will come for it."""
+        return self.let_go() + self._tell_early() + self._tell_pending()
+
+    def is_followed_by(self, event: Event) -> bool:
+        """The event opens another connection with the same name (its ports were used again)."""
+        if isinstance(event, StateChange):
+            return event.cause == ACTIVE_OPEN and self._story.ours.isn is not None
+        if isinstance(event, SegmentIn):
+            anew = self._ended or event.before in (CLOSED, LISTEN)
+        elif isinstance(event, FaultHit) and event.direction == "in":
+            anew = self._ended
+        else:
+            return False
+        segment = event.segment
+        is_syn = segment.flags & (SYN | ACK | RST) == SYN
+        return anew and is_syn and self._story.theirs.isn not in (None, segment.seq)
+
+    @property
+    def _ended(self) -> bool:
+        return self.over or self._state in (CLOSED, TIME_WAIT)
+
+    # Segments.
+
+    def _segment_in(self, event: SegmentIn) -> list[Row]:
+        segment = event.segment
+        rows = self._tell_moves_before(event)
+        ours = (event.before, event.after)
+        arrow = self._arrow(event.time_ns, segment, False, ours, self._peer.sent(segment))
+        copy = self._copies.get(segment.packet_id)
+        if copy is not None:
+            self._copies[segment.packet_id] = True
+            if copy:
+                arrow.details.append("the copy that the fault rule made")
+        self._state = event.after
+        rows.append(arrow)
+        rows += self._agreement(event)
+        rows += self._tell_pending()
+        if event.after == TIME_WAIT and event.before != TIME_WAIT:
+            text = "this name stays taken for 2 MSL, so that no late segment gets into a new connection"
+            rows.append(self._note(event, text, QUIET))
+        return rows
+
+    def _arrow(
+        self, time_ns: int, segment: Segment, out: bool, ours: tuple[int | None, int | None], theirs: Move
+    ) -> Arrow:
+        again = self._story.seen_before(segment, out=out)
+        told = self._story.tell(segment, out=out, our_state=ours[0])
+        details = ["; ".join(told.facts)] if told.facts else []
+        if segment.payload_len:
+            details.append(preview(segment.payload))
+        if out and segment.reason:
+            details.append(f"why: {segment.reason}")
+        elif told.meaning:
+            details.append(", ".join(told.meaning))
+        if theirs.note:
+            details.append(theirs.note)
+        tone = RESET if segment.flags & RST else LOSS if again else PLAIN
+        at_ns = time_ns - self._start_ns
+        return Arrow(at_ns, segment, out, ours, theirs, self._peer.inferred, told.label, False, details, tone)
+
+    def _agreement(self, event: SegmentIn | SegmentOut) -> list[Row]:
+        if not event.segment.flags & SYN:
+            return []
+        text = self._story.agreement(*self.names, len(self.flow[0]))
+        return [self._note(event, text, QUIET)] if text else []
+
+    # Everything else.
+
+    def _other(self, event: Event) -> list[Row]:
+        if isinstance(event, FaultHit):
+            return self._fault(event)
+        if isinstance(event, ConnectionClosed):
+            self.over = True
+        return [self._describe(event)]
+
+    def _fault(self, hit: FaultHit) -> list[Row]:
+        """A hit on a packet that comes in, or that left earlier and that a rule had kept for a while."""
+        segment = hit.segment
+        if hit.action not in _FATAL or hit.direction == "out":
+            if hit.direction == "in" and hit.action == "duplicated":
+                self._copies[hit.packet_id] = False
+            elif hit.action in _FATAL:
+                self._peer.lost(segment)
+            isn = (self._story.ours if hit.direction == "out" else self._story.theirs).isn or 0
+            what = f"the segment with seq {(segment.seq - isn) & MASK}, len {segment.payload_len}, "
+            sender = self.names[0] if hit.direction == "out" else self.names[1]
+            return [self._note(hit, f"{what}from {sender} is {fate(hit)}", LOSS)]
+        ours = (self._state, self._state)
+        arrow = self._arrow(hit.time_ns, segment, False, ours, self._peer.sent(segment))
+        arrow.dead = True
+        arrow.tone = LOSS
+        arrow.details.append(fate(hit))
+        return [arrow]
+
+    def _tell_early(self, up_to: int | None = None) -> list[Row]:
+        """The hits on arriving packets up to the packet with this id, or on all."""
+        told = [hit for hit in self._early if up_to is None or hit.packet_id <= up_to]
+        self._early = [hit for hit in self._early if up_to is not None and hit.packet_id > up_to]
+        return [row for hit in told for row in self._fault(hit)]
+
+    def _tell_moves_before(self, event: SegmentIn) -> list[Row]:
+        """Of the waiting state changes, those that the segment's own before and after do not tell."""
+        moves = [each for each in self._pending if isinstance(each, StateChange)]
+        if not moves:
+            return []
+        self._pending = [each for each in self._pending if not isinstance(each, StateChange)]
+        if (moves[0].before, moves[-1].after) == (event.before, event.after):
+            return []
+        return [self._describe(move) for move in moves]
+
+    def _tell_pending(self) -> list[Row]:
+        pending, self._pending = self._pending, []
+        shown = [each for each in pending if self._verbose or not isinstance(each, CongestionChange)]
+        return [self._describe(event) for event in shown]
+
+    def _describe(self, event: Event) -> Note:
+        text, tone = describe(event)
+        if isinstance(event, StateChange):
+            self._state = event.after
+        return self._note(event, text, tone)
+
+    def _note(self, event: Event, text: str, tone: str) -> Note:
+        return Note(event.time_ns - self._start_ns, text, tone)
+
+
+def _came_with_a_segment(event: Event) -> bool:
+    """A state change that an arriving segment caused: its SegmentIn is about to come."""
+    return isinstance(event, StateChange) and event.cause not in _ALONE

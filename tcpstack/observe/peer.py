@@ -1,0 +1,284 @@
+"""The state of the other end, which no segment carries.
+
+`PeerInference` turns each segment that passed into the event that it is for the *peer* and looks that up in
+core's own TRANSITIONS: a SYN that comes from the peer was its active OPEN, our SYN,ACK is what arrives there,
+its FIN was its CLOSE. It knows no rule of TCP beyond that translation.
+
+What we send is taken to arrive at once unless a fault rule killed it; where the peer's next segment proves
+otherwise (it acknowledges what we took for lost, or its FIN crossed ours), the inference follows the proof.
+
+`KnownPeers` is for a peer that is a stack of our own in the same process: it is given to that stack as its
+tracer, and then the states are known instead of inferred.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from ..core.events import Event, SegmentIn, SegmentOut, StateChange
+from ..core.segment import ACK, FIN, RST, SYN, FourTuple, Segment
+from ..core.seq import MASK, unwrap
+from ..core.state import (
+    ABORT,
+    ACTIVE_OPEN,
+    CLOSE,
+    CLOSED,
+    PASSIVE_OPEN,
+    RCV_ACK_OF_FIN,
+    RCV_ACK_OF_SYN,
+    RCV_FIN,
+    RCV_RST,
+    RCV_RST_OR_SYN_PASSIVE,
+    RCV_SYN,
+    RCV_SYN_ACK,
+    STATE_NAMES,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TRANSITIONS,
+)
+
+_REMEMBERED = 4096
+
+
+class Move(NamedTuple):
+    """The peer's state before and after a segment; None where nothing is known of it yet. `note` explains a
+    correction, or is empty."""
+
+    before: int | None
+    after: int | None
+    note: str = ""
+
+
+class PeerView(Protocol):
+    """What a ladder asks about the other end, segment by segment, in the order in which it saw them.
+
+    inferred  True where the states are deduced from the segments, False where they are known
+    """
+
+    inferred: bool
+
+    def sent(self, segment: Segment) -> Move:
+        """The peer sent this segment (whether or not it arrived here)."""
+
+    def reached(self, segment: Segment) -> Move:
+        """We sent this segment and nothing says that it did not arrive."""
+
+    def lost(self, segment: Segment) -> Move:
+        """We sent this segment and it died on the way."""
+
+
+class PeerInference:
+    """The peer's state, inferred by running core's TRANSITIONS over the segments. No segment makes it raise.
+
+    state   one of the constants of state.py; means nothing while `heard` is False
+    heard   the peer has sent something, so that its state is known at all
+    """
+
+    inferred = True
+
+    __slots__ = (
+        "_before_our_fin", "_holes", "_our_fin_end", "_our_isn", "_our_top", "_passive",
+        "_peer_fin_end", "_peer_isn", "_peer_top", "heard", "state",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.state = CLOSED
+        self.heard = False
+        self._passive = False
+        self._our_isn: int | None = None
+        self._peer_isn: int | None = None
+        self._our_top = 0  # the highest numbers seen, relative to the ISN: the references for unwrapping
+        self._peer_top = 0
+        self._our_fin_end: int | None = None
+        self._peer_fin_end: int | None = None
+        self._before_our_fin: int | None = None  # the peer's state when our FIN reached it, once it did
+        self._holes: list[tuple[int, int]] = []  # of what we sent: [start, end) that did not reach the peer
+
+    def sent(self, segment: Segment) -> Move:
+        flags = segment.flags
+        if not self.heard and not flags & (SYN | RST):
+            return Move(None, None)  # joined midway: no telling where the peer is
+        before = self.state if self.heard else None
+        self.heard = True
+        if flags & RST:
+            # A peer in SYN-SENT sends RST only against a segment that makes no sense to it, and stays there.
+            if self.state != SYN_SENT:
+                self._apply(ABORT)
+            return Move(before, self.state)
+        if flags & SYN:
+            if self._peer_isn is None:
+                self._peer_isn = segment.seq
+            return self._sent_syn(flags, before)
+        end = self._relative(segment.seq, self._peer_isn, self._peer_top) + segment.len
+        self._peer_top = max(self._peer_top, end)
+        acked = self._relative_to_us(segment.ack) if flags & ACK else 0
+        before = self._learn_from_ack(acked)
+        if flags & FIN and self._peer_fin_end is None:
+            self._peer_fin_end = end
+            return self._sent_fin(acked, before)
+        return Move(before, self.state)
+
+    def reached(self, segment: Segment) -> Move:
+        before = self.state
+        flags = segment.flags
+        if flags & RST:
+            passive = self._passive and self.state == SYN_RECEIVED
+            self._apply(RCV_RST_OR_SYN_PASSIVE if passive else RCV_RST)
+            return self._move(before)
+        start, end = self._extent(segment)
+        if flags & SYN:
+            self._apply(RCV_SYN_ACK if flags & ACK and self._acked_by(segment) > 0 else RCV_SYN)
+        if flags & ACK:
+            acked = self._acked_by(segment)
+            if acked > 0:
+                self._apply(RCV_ACK_OF_SYN)
+            if self._peer_fin_end is not None and acked >= self._peer_fin_end:
+                self._apply(RCV_ACK_OF_FIN)
+        self._fill(start, end)
+        self._take_our_fin()
+        return self._move(before)
+
+    def lost(self, segment: Segment) -> Move:
+        start, end = self._extent(segment)
+        if end > start:
+            self._holes.append((start, end))
+        return self._move(self.state)
+
+    def _sent_syn(self, flags: int, before: int | None) -> Move:
+        if not flags & ACK:
+            before = CLOSED if before is None else before
+            self._apply(ACTIVE_OPEN)
+            opening = self.state
+            if self._our_isn is None or any(start == 0 for start, _ in self._holes):
+                return Move(before, opening)
+            # Our own SYN is on the way: had it found the peer closed, an RST would have come and not a SYN.
+            self._apply(RCV_SYN)
+            return Move(before, opening, self._correction("SYNs", opening))
+        if self.state == CLOSED:
+            self._apply(PASSIVE_OPEN)
+            self._passive = True
+            before = self.state
+        self._apply(RCV_SYN)  # from LISTEN, or from SYN-SENT: a simultaneous open
+        return Move(before, self.state)
+
+    def _sent_fin(self, acked: int, before: int) -> Move:
+        ours = self._our_fin_end
+        if self._before_our_fin is None or ours is None or acked >= ours:
+            self._apply(CLOSE)
+            return Move(before, self.state)
+        # It sent this before our FIN reached it. So: back to where it was, its CLOSE, and only then our FIN.
+        self.state = before = self._before_our_fin
+        self._apply(CLOSE)
+        closing = self.state
+        self._apply(RCV_FIN)
+        return Move(before, closing, self._correction("FINs", closing))
+
+    def _correction(self, crossed: str, before: int) -> str:
+        if self.state == before:
+            return ""
+        names = f"{STATE_NAMES[before]} → {STATE_NAMES[self.state]}"
+        return f"the {crossed} crossed: it sent this one before ours arrived; ours then takes it {names}"
+
+    def _learn_from_ack(self, acked: int) -> int:
+        """Follow what an acknowledgement from the peer proves to have arrived there; returns the state that the
+        peer therefore had when it sent."""
+        if acked > 0:
+            self._fill(0, acked)
+            if self.state == SYN_SENT:
+                self._apply(RCV_SYN_ACK)
+            self._take_our_fin()
+        return self.state
+
+    def _take_our_fin(self) -> None:
+        end = self._our_fin_end
+        if end is None or self._before_our_fin is not None or any(start < end for start, _ in self._holes):
+            return
+        before = self.state
+        self._apply(RCV_FIN)
+        if self.state != before:
+            self._before_our_fin = before
+
+    def _fill(self, start: int, end: int) -> None:
+        """Octets [start, end) of ours have reached the peer."""
+        if self._holes:
+            left = [(a, min(b, start)) for a, b in self._holes if a < start]
+            right = [(max(a, end), b) for a, b in self._holes if b > end]
+            self._holes = left + right
+
+    def _extent(self, segment: Segment) -> tuple[int, int]:
+        """Where one of our segments starts and ends, relative to our ISN."""
+        if self._our_isn is None:
+            self._our_isn = segment.seq if segment.flags & SYN else (segment.seq - 1) & MASK
+        start = self._relative_to_us(segment.seq)
+        end = start + segment.len
+        self._our_top = max(self._our_top, end)
+        if segment.flags & FIN and self._our_fin_end is None:
+            self._our_fin_end = end
+        return start, end
+
+    def _acked_by(self, segment: Segment) -> int:
+        """Up to where one of our segments acknowledges the peer, relative to its ISN; 0 if unknown."""
+        acked = self._relative(segment.ack, self._peer_isn, self._peer_top)
+        self._peer_top = max(self._peer_top, acked)
+        return acked
+
+    def _relative_to_us(self, number: int) -> int:
+        return self._relative(number, self._our_isn, self._our_top)
+
+    @staticmethod
+    def _relative(number: int, isn: int | None, top: int) -> int:
+        return 0 if isn is None else unwrap((number - isn) & MASK, top) or 0
+
+    def _apply(self, cause: str) -> None:
+        self.state = TRANSITIONS.get((self.state, cause), self.state)
+
+    def _move(self, before: int) -> Move:
+        return Move(before, self.state) if self.heard else Move(None, None)
+
+
+class KnownPeers:
+    """A tracer for the *other* stack of the same process: remembers the state of each of its connections."""
+
+    __slots__ = ("_states",)  # at most _REMEMBERED of them, the latest mentioned last
+
+    def __init__(self) -> None:
+        self._states: dict[FourTuple, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, (StateChange, SegmentIn)):
+            state = event.after
+        elif isinstance(event, SegmentOut):
+            state = event.state
+        else:
+            return
+        self._states.pop(event.flow, None)
+        self._states[event.flow] = state
+        if len(self._states) > _REMEMBERED:
+            del self._states[next(iter(self._states))]
+
+    def state(self, flow: FourTuple) -> int | None:
+        """The state of the other end of `flow` (our four-tuple); None where that stack did not mention it."""
+        local, lport, remote, rport = flow
+        return self._states.get((remote, rport, local, lport))
+
+
+class KnownPeer:
+    """One connection's other end, as `KnownPeers` knows it.
+
+    A segment of ours changes nothing at the moment it is sent: the change shows with the peer's next segment.
+    """
+
+    inferred = False
+
+    __slots__ = ("_flow", "_peers", "_shown")
+
+    def __init__(self, peers: KnownPeers, flow: FourTuple) -> None:
+        self._peers = peers
+        self._flow = flow
+        self._shown: int | None = None
+
+    def sent(self, segment: Segment) -> Move:
+        before, self._shown = self._shown, self._peers.state(self._flow)
+        return Move(self._shown if before is None else before, self._shown)
+
+    reached = lost = sent

@@ -1,0 +1,69 @@
+"""Events that are no segment, in words."""
+
+from __future__ import annotations
+
+from ..core.events import (
+    CongestionChange,
+    ConnectionClosed,
+    Event,
+    FaultHit,
+    LossDetected,
+    RetransmissionTimeout,
+    StateChange,
+)
+from ..core.state import (
+    ABORT,
+    ACTIVE_OPEN,
+    CLOSE,
+    ORPHAN_TIMEOUT,
+    PASSIVE_OPEN,
+    RCV_UNREACHABLE,
+    STATE_NAMES,
+    TIME_WAIT_TIMEOUT,
+    USER_TIMEOUT,
+)
+from .rows import LOSS, PLAIN, QUIET, RESET, STATE
+from .summary import account
+
+_CAUSES = {
+    ACTIVE_OPEN: "our application opens a connection",
+    PASSIVE_OPEN: "our application listens",
+    CLOSE: "our application closes",
+    ABORT: "our application aborts",
+    USER_TIMEOUT: "no acknowledgement for too long, given up",
+    TIME_WAIT_TIMEOUT: "2 MSL have passed",
+    ORPHAN_TIMEOUT: "the peer's FIN did not come in time, and the application is gone",
+    RCV_UNREACHABLE: "ICMP: unreachable",
+}
+_FATES = {
+    "dropped": "killed by the fault rule “{}”: it never arrives",
+    "corrupted": "damaged by the fault rule “{}”: its checksum is wrong now, so the receiver drops it",
+    "duplicated": "duplicated by the fault rule “{}”",
+    "held back": "held back by the fault rule “{}”: it arrives late",
+}
+_MILLISECOND_NS = 1_000_000
+
+
+def describe(event: Event) -> tuple[str, str]:
+    """One sentence without its full stop, and the tone it is said in (rows.py)."""
+    if isinstance(event, StateChange):
+        words = _CAUSES.get(event.cause, event.cause)
+        return f"{words}: {STATE_NAMES[event.before]} → {STATE_NAMES[event.after]}", STATE
+    if isinstance(event, RetransmissionTimeout):
+        waited = f"{event.rto_ns / _MILLISECOND_NS:.0f} ms"
+        count = "" if event.attempt == 1 else f" (timeout {event.attempt} for it)"
+        return f"retransmission timeout: {waited} without an acknowledgement of seq {event.una}{count}", LOSS
+    if isinstance(event, LossDetected):
+        return f"loss detected: seq {event.una} has not arrived ({event.trigger})", LOSS
+    if isinstance(event, CongestionChange):
+        sizes = f"congestion window {event.cwnd_bytes}, threshold {event.ssthresh_bytes}"
+        return f"{sizes}: {event.why}", QUIET
+    if isinstance(event, ConnectionClosed):
+        return f"the connection is over: {account(event)}", QUIET if event.error is None else RESET
+    return type(event).__name__, PLAIN
+
+
+def fate(hit: FaultHit) -> str:
+    """What a fault rule did to a packet, to follow the packet's name: "killed by the fault rule ..."."""
+    text = _FATES.get(hit.action, hit.action + " by the fault rule “{}”")
+    return text.replace("{}", hit.rule)

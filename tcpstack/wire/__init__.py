@@ -1,0 +1,1 @@
+"""Bytes to segments and back: the codecs, the checksum, ICMP."""

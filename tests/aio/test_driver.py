@@ -1,0 +1,234 @@
+"""The driver by itself, between a scripted stack and a scripted device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tcpstack.aio.driver import BATCH_PACKETS, BATCHES_PER_TURN, ConnectionUser, Driver
+from tcpstack.wire.packet import Packet
+from tests.aio.recorder import turns
+
+SECOND_NS = 1_000_000_000
+
+
+class ScriptedDevice:
+    name, mtu = "scripted", 1500
+
+    def __init__(self) -> None:
+        self.on_ready: Any = None
+        self.waiting: list[Packet] = []
+        self.deadline_ns: int | None = None
+        self.timer_calls = 0
+
+    def fileno(self) -> int:
+        return -1
+
+    def arrive(self, count: int) -> None:
+        self.waiting += [Packet((b"",)) for _ in range(count)]
+        if self.on_ready is not None:
+            self.on_ready()
+
+    def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
+        batch, self.waiting = self.waiting[:max_packets], self.waiting[max_packets:]
+        if self.waiting:
+            self.on_ready()
+        return batch
+
+    def send(self, packet: Packet, now_ns: int) -> bool:
+        return True
+
+    def on_timer(self, now_ns: int) -> None:
+        self.timer_calls += 1
+        self.deadline_ns = None
+        self.waiting.append(Packet((b"held back",)))
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptedStack:
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.deadline_ns: int | None = None
+        self.timed_ns: list[int] = []
+        self.connections: tuple[Any, ...] = ()
+        self.aborted: list[Any] = []
+        self.raises: BaseException | None = None
+
+    def on_packets(self, packets: Sequence[Packet], now_ns: int) -> None:
+        self.batches.append(len(packets))
+        if self.raises is not None:
+            raise self.raises
+
+    def on_timer(self, now_ns: int) -> None:
+        self.timed_ns.append(now_ns)
+        self.deadline_ns = None
+
+    def abort(self, conn: Any, now_ns: int) -> None:
+        self.aborted.append(conn)
+
+
+class Clock:
+    """Stands still unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.now_ns = 50 * SECOND_NS
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+class Fixture:
+    def __init__(self) -> None:
+        self.stack, self.device, self.clock = ScriptedStack(), ScriptedDevice(), Clock()
+        self.driver = Driver(self.stack, self.device, asyncio.get_running_loop(), self.clock)  # type: ignore[arg-type]
+        self.driver.start()
+
+
+@pytest.fixture
+async def parts() -> Any:
+    parts = Fixture()
+    yield parts
+    parts.driver.stop()
+
+
+async def test_packets_that_waited_before_the_start_are_read() -> None:
+    stack, device = ScriptedStack(), ScriptedDevice()
+    device.arrive(3)
+    driver = Driver(stack, device, asyncio.get_running_loop())  # type: ignore[arg-type]
+    driver.start()
+    await turns()
+    assert stack.batches == [3]
+    driver.stop()
+
+
+async def test_announcements_of_one_turn_make_one_batch(parts: Fixture) -> None:
+    await turns()
+    for _ in range(5):
+        parts.device.arrive(1)
+    assert parts.stack.batches == []
+    await turns()
+    assert parts.stack.batches == [5]
+
+
+async def test_flood_yields_to_the_loop_after_a_few_batches(parts: Fixture) -> None:
+    await turns()
+    parts.device.arrive(BATCH_PACKETS * (BATCHES_PER_TURN + 1))
+    await turns(1)
+    assert parts.stack.batches == [BATCH_PACKETS] * BATCHES_PER_TURN
+    await turns()
+    assert parts.stack.batches == [BATCH_PACKETS] * (BATCHES_PER_TURN + 1)
+
+
+async def test_batch_that_raises_is_reported_and_the_rest_still_processed(parts: Fixture) -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    await turns()
+    parts.stack.raises = AssertionError("broken invariant")
+    parts.device.arrive(BATCH_PACKETS + 1)
+    await turns(1)
+    parts.stack.raises = None
+    await turns()
+    assert parts.stack.batches == [BATCH_PACKETS, 1]
+    assert [str(context["exception"]) for context in errors] == ["broken invariant"]
+
+
+async def test_timer_that_goes_off_early_looks_again_until_it_is_time(parts: Fixture) -> None:
+    parts.stack.deadline_ns = parts.clock.now_ns + 2_000_000
+    parts.driver.after_activity()
+    await asyncio.sleep(0.02)
+    assert parts.stack.timed_ns == [], "the loop's timer went off, but the clock that counts stands still"
+    parts.clock.now_ns += 2_000_000
+    await asyncio.sleep(0.02)
+    assert parts.stack.timed_ns == [parts.clock.now_ns]
+
+
+async def test_timer_moves_to_an_earlier_deadline_and_not_to_a_later_one(parts: Fixture) -> None:
+    parts.stack.deadline_ns = parts.clock.now_ns + 60 * SECOND_NS
+    parts.driver.after_activity()
+    far = parts.driver._timer
+    parts.stack.deadline_ns += 1
+    parts.driver.after_activity()
+    assert parts.driver._timer is far
+    parts.stack.deadline_ns = parts.clock.now_ns + 30 * SECOND_NS
+    parts.driver.after_activity()
+    assert parts.driver._timer is not far
+    assert far is not None
+    assert far.cancelled()
+
+
+async def test_deadline_that_is_due_runs_in_the_next_turn_and_leaves_the_timer_alone(parts: Fixture) -> None:
+    parts.stack.deadline_ns = parts.clock.now_ns + 60 * SECOND_NS
+    parts.driver.after_activity()
+    timer = parts.driver._timer
+    parts.stack.deadline_ns = 0
+    parts.driver.after_activity()
+    parts.driver.after_activity()
+    assert parts.stack.timed_ns == [], "never from inside a user call"
+    await turns()
+    assert len(parts.stack.timed_ns) == 1
+    assert parts.driver._timer is timer
+
+
+async def test_device_s_deadline_lets_it_go_on_and_reads_what_it_let_go(parts: Fixture) -> None:
+    await turns()
+    parts.device.deadline_ns = parts.clock.now_ns
+    parts.driver.after_activity()
+    await turns()
+    assert parts.device.timer_calls == 1
+    assert parts.stack.batches == [1]
+    assert parts.stack.timed_ns == []
+
+
+async def test_user_whose_readiness_callback_raises_is_reported_told_and_aborted(parts: Fixture) -> None:
+    class User(ConnectionUser):
+        failed_with: BaseException | None = None
+
+        def on_readiness(self, mask: int) -> None:
+            raise ZeroDivisionError
+
+        def on_failure(self, error: BaseException) -> None:
+            self.failed_with = error
+
+    class Conn:
+        user: Any = None
+
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    user, conn = User(), Conn()
+    parts.driver.attach(user, conn)  # type: ignore[arg-type]
+    parts.stack.notify(conn, 1)  # type: ignore[attr-defined]
+    assert isinstance(user.failed_with, ZeroDivisionError)
+    assert parts.stack.aborted == [conn]
+    assert [context["exception"] for context in errors] == [user.failed_with]
+
+
+async def test_stopped_driver_neither_reads_nor_sends_nor_keeps_time(parts: Fixture) -> None:
+    await turns()
+    parts.stack.deadline_ns = parts.clock.now_ns
+    parts.device.arrive(1)
+    parts.driver.after_activity()
+    parts.driver.stop()
+    parts.driver.stop()
+    await turns()
+    assert parts.stack.batches == []
+    assert parts.stack.timed_ns == []
+    assert parts.stack.send_packet(Packet((b"",)), 0) is False  # type: ignore[attr-defined]
+    assert await parts.driver.closed is None
+
+
+async def test_wait_idle_returns_when_the_last_connection_is_gone_or_the_driver_stops(parts: Fixture) -> None:
+    await parts.driver.wait_idle()
+    for end in (lambda: setattr(parts.stack, "connections", ()), parts.driver.stop):
+        parts.stack.connections = (object(),)
+        waiting = asyncio.ensure_future(parts.driver.wait_idle())
+        await turns()
+        assert not waiting.done()
+        end()
+        parts.driver.after_activity()
+        async with asyncio.timeout(1):
+            await waiting

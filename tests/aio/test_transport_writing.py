@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import array
+import asyncio
+import logging
+import random
+from typing import Any
+
+import pytest
+
+from tests.aio.conftest import Join
+from tests.aio.recorder import Recorder, eventually, turns
+
+MEGABYTE = random.Random(2).randbytes(1 << 20)
+
+
+@pytest.mark.parametrize("data", ["text", 7, [1, 2], None])
+async def test_write_of_what_is_not_bytes_raises_type_error(join: Join, data: Any) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    with pytest.raises(TypeError, match="data argument must be a bytes-like object"):
+        client.transport.write(data)
+
+
+async def test_segment_leaves_from_the_write_call_itself(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    before = client.transport.get_extra_info("tcpstack")["snd_nxt"]
+    client.transport.write(b"now")
+    assert client.transport.get_extra_info("tcpstack")["snd_nxt"] == before + 3
+    assert client.transport.get_write_buffer_size() == 0
+    client.transport.write(b"and now")
+    assert client.transport.get_extra_info("tcpstack")["snd_nxt"] == before + 10, "no Nagle: as asyncio's sockets"
+
+
+async def test_mutable_buffer_may_be_reused_after_write(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    server.transport.pause_reading()
+    buffer = bytearray(MEGABYTE)
+    client.transport.write(buffer)
+    client.transport.write(memoryview(buffer)[:100])
+    buffer[:] = bytes(len(buffer))
+    server.transport.resume_reading()
+    await server.until(lambda: len(server.data) == len(MEGABYTE) + 100)
+    assert server.data == MEGABYTE + MEGABYTE[:100]
+
+
+async def test_memoryview_of_wider_items_is_written_as_its_octets(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    numbers = array.array("I", [1, 2, 3])
+    client.transport.write(memoryview(numbers))
+    await server.until(lambda: server.data == numbers.tobytes())
+
+
+async def test_empty_write_changes_nothing(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    before = client.transport.get_extra_info("tcpstack")
+    client.transport.write(b"")
+    client.transport.writelines([])
+    assert client.transport.get_extra_info("tcpstack") == before
+
+
+async def test_writelines_sends_the_chunks_as_one_segment(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    client.transport.writelines([b"a", bytearray(b"b"), memoryview(b"c")])
+    await server.until(lambda: server.data == b"abc")
+    assert server.chunks == [b"abc"]
+
+
+async def test_write_after_write_eof_raises_runtime_error(join: Join) -> None:
+    client, server = Recorder(), Recorder(keep_open=True)
+    await join(client, server)
+    assert client.transport.can_write_eof()
+    client.transport.write_eof()
+    client.transport.write_eof()
+    with pytest.raises(RuntimeError, match=r"Cannot call write\(\) after write_eof\(\)"):
+        client.transport.write(b"x")
+
+
+async def test_writes_after_close_are_dropped_and_the_fifth_warns(
+    join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    client.transport.close()
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        for _ in range(4):
+            client.transport.write(b"x")
+        assert not caplog.records
+        client.transport.write(b"x")
+        assert [record.message for record in caplog.records] == ["socket.send() raised exception."]
+    await server.until_call("lost")
+    assert server.data == b""
+
+
+async def test_buffer_size_counts_what_is_unsent_not_what_is_unacknowledged(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    client.transport.write(MEGABYTE)
+    status = client.transport.get_extra_info("tcpstack")
+    sent = status["snd_nxt"] - status["snd_una"]
+    assert sent > 0
+    assert client.transport.get_write_buffer_size() == len(MEGABYTE) - sent
+    await eventually(lambda: client.transport.get_write_buffer_size() == 0)
+
+
+async def test_writer_is_paused_above_high_water_and_resumed_at_low_water_once(join: Join) -> None:
+    levels: list[int] = []
+
+    class Measuring(Recorder):
+        def pause_writing(self) -> None:
+            levels.append(self.transport.get_write_buffer_size())
+            super().pause_writing()
+
+        resume_writing = pause_writing
+
+    client, server = Measuring(), Recorder()
+    await join(client, server)
+    client.transport.set_write_buffer_limits(high=200_000, low=50_000)
+    assert client.transport.get_write_buffer_limits() == (50_000, 200_000)
+    server.transport.pause_reading()
+    while "pause" not in client.calls:
+        client.transport.write(bytes(10_000))
+        await asyncio.sleep(0)
+    client.transport.write(bytes(10_000))
+    server.transport.resume_reading()
+    await client.until(lambda: len(levels) == 2)
+    await eventually(lambda: client.transport.get_write_buffer_size() == 0)
+    assert 200_000 < levels[0] <= 210_000
+    assert levels[1] <= 50_000
+    assert len(levels) == 2
+
+
+async def test_writer_paused_in_a_callback_is_resumed_when_the_batch_has_sent_all(join: Join) -> None:
+    class Answering(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.set_write_buffer_limits(high=0)
+            self.transport.write(b"answer")
+
+    client, server = Recorder(), Answering()
+    await join(client, server)
+    client.transport.write(b"question")
+    await client.until(lambda: client.data == b"answer")
+    await server.until(lambda: server.calls[-1] == "resume")
+    assert server.calls == ["made", "data", "pause", "resume"]
+
+
+async def test_limits_that_make_no_sense_raise_value_error(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    with pytest.raises(ValueError, match="must be >= low"):
+        client.transport.set_write_buffer_limits(high=1, low=2)
+    client.transport.set_write_buffer_limits()
+    assert client.transport.get_write_buffer_limits() == (16 * 1024, 64 * 1024)
+
+
+async def test_pause_writing_that_raises_is_reported_and_the_connection_goes_on(
+    join: Join, loop_errors: list[dict[str, Any]]
+) -> None:
+    class Fails(Recorder):
+        def pause_writing(self) -> None:
+            raise ZeroDivisionError
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            raise ZeroDivisionError
+
+    client, server = Fails(), Recorder()
+    await join(client, server)
+    client.transport.write(MEGABYTE)
+    await client.until_call("resume")
+    await server.until(lambda: len(server.data) == len(MEGABYTE))
+    assert [context["message"] for context in loop_errors] == [
+        "protocol.pause_writing() failed", "protocol.resume_writing() failed",
+    ]  # fmt: skip
+    loop_errors.clear()
+    assert server.data == MEGABYTE
+
+
+async def test_extra_info_names_both_ends_and_shows_the_engine(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    info = client.transport.get_extra_info
+    assert info("peername") == server.transport.get_extra_info("sockname")
+    assert info("sockname") == server.transport.get_extra_info("peername")
+    assert info("peername")[0] == "10.9.0.1"
+    assert info("tcpstack")["state"] == "ESTABLISHED"
+    assert info("cipher") is None
+    assert info("cipher", "none") == "none"
+    assert "ESTABLISHED reading" in repr(client.transport)
+    client.transport.close()
+    await client.until_call("lost")
+    assert info("peername")[0] == "10.9.0.1", "names outlive the connection"
+    await turns()

@@ -1,0 +1,16 @@
+"""What every server under test offers, by port."""
+
+from __future__ import annotations
+
+ECHO_PORT = 5007
+"""Sends back what it gets."""
+DISCARD_PORT = 5009
+"""Reads until the peer closes, then closes too."""
+CHARGEN_PORT = 5019
+"""Sends until the connection ends."""
+CONNECT_PORTS = range(5100, 5116)
+"""As DISCARD_PORT. Several, because each connection leaves a TIME-WAIT at the peer, which has 28,000 ports for
+each port that it connects to."""
+
+CHUNK = bytes(256 * 1024)
+"""What CHARGEN_PORT's programs write at once."""
