@@ -21,7 +21,7 @@ die() { printf 'setup_tun.sh: %s\n' "$*" >&2; exit 1; }
 misuse() { printf "setup_tun.sh: %s (see './setup_tun.sh --help')\n" "$*" >&2; exit 2; }
 
 main() {
-  local action=${1-} name= user= mtu=
+  action=${1-} name= user= mtu=
   [[ $action == -h || $action == --help ]] && { usage; exit 0; }
   [[ $action == up || $action == down || $action == status ]] || misuse "say up, down or status, not '$action'"
   shift
@@ -49,7 +49,8 @@ up() {
   [[ -z $mtu ]] || { [[ $mtu =~ ^[1-9][0-9]{3,4}$ ]] && ((mtu >= 1280 && mtu <= 65535)); } ||
     die "'$mtu' can't be the MTU: use 1280 (the least that IPv6 works with) to 65535"
   if [[ -n $user ]]; then
-    user=$(id -un -- "$user" 2>/dev/null) || die "there is no such user on this machine: choose one of 'getent passwd'"
+    id -u -- "$user" >/dev/null 2>&1 || die "there is no user '$user' on this machine"
+    user=$(id -un -- "$user")  # it may have been a number
   fi
   need_root
   [[ -c /dev/net/tun ]] || die "there is no /dev/net/tun: load its driver with 'modprobe tun'"

@@ -44,8 +44,9 @@ class ConnectionUser:
 class Driver:
     """Runs `stack` over `device` on `loop` from `start()` to `stop()`.
 
-    clock   monotonic nanoseconds, for everything in the protocol; a simulation passes its own
-    closed  done when the driver has stopped: with None, or with the DeviceError that stopped it
+    clock    monotonic nanoseconds, for everything in the protocol; a simulation passes its own
+    closed   done when the driver has stopped: with None, or with the DeviceError that stopped it
+    in_turn  whether a batch or a timer is being processed: what users say now leaves at its end
     """
 
     def __init__(
@@ -62,13 +63,14 @@ class Driver:
         self.closed: asyncio.Future[DeviceError | None] = loop.create_future()
         self._running = False
         self._fd = -1
-        self._in_turn = False
+        self.in_turn = False
         self._turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns: float = _NEVER
         self._due_scheduled = False
         self._users: dict[ConnectionUser, Connection] = {}
-        self._idle: asyncio.Future[None] | None = None
+        self._idle = asyncio.Event()  # cleared while somebody waits for it
+        self._idle.set()
         self._interrupt: BaseException | None = None
 
     def start(self) -> None:
@@ -95,12 +97,11 @@ class Driver:
             self._timer.cancel()
             self._timer = None
         self.closed.set_result(error)
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        self._idle.set()
 
     def after_activity(self) -> None:
         """To be called after user calls on the stack: they may have set timers. Free inside a turn."""
-        if self._in_turn or not self._running:
+        if self.in_turn or not self._running:
             return
         self._look_ahead()
 
@@ -134,20 +135,15 @@ class Driver:
     def interrupt(self, interrupt: BaseException) -> None:
         """A callback raised KeyboardInterrupt or SystemExit: raise it when the turn is over, so that the
         other connections of the batch get what is theirs; at once where no turn is under way."""
-        if not self._in_turn:
+        if not self.in_turn:
             raise interrupt
         self._interrupt = interrupt
 
     async def wait_idle(self) -> None:
-        """Return when no connection is left but in TIME-WAIT, or the driver has stopped. For one caller."""
-        if not self._running:
-            return
-        self._idle = self.loop.create_future()
-        try:
-            self._look_ahead()
-            await self._idle
-        finally:
-            self._idle = None
+        """Return when no connection is left but in TIME-WAIT, or the driver has stopped."""
+        if self._running and self.stack.connections:
+            self._idle.clear()
+            await self._idle.wait()
 
     def _schedule_turn(self) -> None:
         """A device without a descriptor has packets. It may say so from inside the other stack's batch."""
@@ -173,13 +169,13 @@ class Driver:
 
     def _run(self, work: Callable[[], None]) -> None:
         """One turn: `work`, then the timer for what it left. A device that fails stops the driver."""
-        self._in_turn = True
+        self.in_turn = True
         try:
             work()
         except DeviceError as error:
             self._lose_device(error)
         finally:
-            self._in_turn = False
+            self.in_turn = False
             self._look_ahead()
         interrupt, self._interrupt = self._interrupt, None
         if interrupt is not None:
@@ -213,8 +209,8 @@ class Driver:
         """See that the loop calls us for the earliest deadline: in its next turn, or by the timer."""
         if not self._running:
             return
-        if self._idle is not None and not self._idle.done() and not self.stack.connections:
-            self._idle.set_result(None)
+        if not self._idle.is_set() and not self.stack.connections:
+            self._idle.set()
         deadline_ns = self.stack.deadline_ns
         held_ns = self.device.deadline_ns
         if held_ns is not None and (deadline_ns is None or held_ns < deadline_ns):

@@ -68,6 +68,7 @@ class Host:
             name=device.name,
         )
         self._servers: set[Server] = set()
+        self._closing = False  # aclose() began
         self._closed = False
         self._driver = Driver(self._stack, device, self.loop, clock)
         self._driver.start()
@@ -196,8 +197,10 @@ class Host:
         for server in list(self._servers):
             server.close()
         self._driver.abort_all(ConnectionAbortedError(errno.ECONNABORTED, "The TCP stack was closed"))
-        self._driver.stop()
-        self.device.close()
+        if self._driver.in_turn:
+            self.loop.call_soon(self._close_device)  # from a callback: the resets leave at the end of its turn
+        else:
+            self._close_device()
 
     async def aclose(self, grace_s: float = 5.0) -> None:
         """Close the servers, send FIN to every peer, give them at most `grace_s` seconds to finish, then
@@ -205,6 +208,7 @@ class Host:
         Idempotent."""
         if self._closed:
             return
+        self._closing = True
         for server in list(self._servers):
             server.close()
         for user in self._driver.users:
@@ -252,8 +256,12 @@ class Host:
             raise OSError(error.errno, reason) from None
         return listeners
 
+    def _close_device(self) -> None:
+        self._driver.stop()
+        self.device.close()
+
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing or self._closed:
             raise RuntimeError("the TCP stack is closed")
         if self._driver.closed.done():
             error = self._driver.closed.result()

@@ -55,7 +55,7 @@ async def open_tun(
     if not own:
         raise ValueError("the stack needs an address, such as '10.9.0.2/24'")
     if device is None:
-        device = await _tun_device(name, own, mtu) if fd is None else TunDevice.from_fd(fd, mtu=mtu or 1500)
+        device = await tun_device(name, own, mtu) if fd is None else TunDevice.from_fd(fd, mtu=mtu or 1500)
     async with _running(device, own, config, tracer, faults, random, grace_s) as host:
         yield host
 
@@ -109,7 +109,8 @@ async def _running(
         await host.aclose(grace_s)
 
 
-async def _tun_device(name: str | None, own: Sequence[Interface], mtu: int | None) -> TunDevice:
+async def tun_device(name: str | None, own: Sequence[Interface], mtu: int | None = None) -> TunDevice:
+    """What `open_tun` does with `name`: the device, up, with the kernel reachable for a stack that has `own`."""
     existed = name in {known for _, known in socket.if_nameindex()}
     device = TunDevice.open(name)
     try:
@@ -124,6 +125,9 @@ async def _tun_device(name: str | None, own: Sequence[Interface], mtu: int | Non
         device.close()
         raise
     return device
+
+
+_tun_device = tun_device
 
 
 def _interface_state(name: str) -> tuple[bool, list[Interface]]:

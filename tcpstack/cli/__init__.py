@@ -7,11 +7,12 @@ interrupted; `tcpstack run` gives COMMAND's own. An error is one sentence on std
 from __future__ import annotations
 
 import argparse
-import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from .. import __version__
 from .arguments import ServeOptions, add_serve_options, serve_options
 
 DESCRIPTION = "A TCP in Python, behind a TUN device: it answers for an IP address of its own."
@@ -58,10 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not fail over it again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:  # whoever read our output has gone
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return _fail(_sentence(error), 1)
     except ValueError as error:
@@ -82,7 +81,7 @@ def _run(options: ServeOptions, command: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tcpstack", description=DESCRIPTION)
-    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    parser.add_argument("--version", action="version", version=f"tcpstack {__version__}", help="say which and exit")
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     serve = commands.add_parser(
         "serve",
@@ -110,22 +109,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"tcpstack: {message}\n({self.prog} --help tells more)\n")
-
-
-class _Version(argparse.Action):
-    """--version, looked up only when asked for: importing importlib.metadata takes longer than parsing."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"tcpstack {version('tcpstack')}")
-        except PackageNotFoundError:
-            print("tcpstack (not installed: running from its sources)")
-        parser.exit()
 
 
 def _sentence(error: OSError) -> str:

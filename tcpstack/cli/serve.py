@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from ..aio.host import Host
-from ..aio.opening import _tun_device, open_tun
+from ..aio.opening import open_tun, tun_device
 from .arguments import ServeOptions
 from .hosting import GRACE_S, Services, event_loop, first_of
 from .watching import Printer, Watch
@@ -54,7 +54,7 @@ async def _serve(options: ServeOptions) -> int:
         printer = Printer(sys.stdout, on_gone=stop.ask)
         watch = Watch(printer, verbose=options.verbose, summary=True, trace=options.trace)
         try:
-            device = watch.device(await _tun_device(options.tun, options.addresses, None))
+            device = watch.device(await tun_device(options.tun, options.addresses))
             # grace_s: the orderly end is ours; on any other way out there is nothing to wait for.
             async with open_tun(
                 device=device, addresses=options.addresses, tracer=watch.tracer, faults=options.faults, grace_s=0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .congestion import CONTROLLERS
+
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 
@@ -67,6 +69,8 @@ class Config:
             raise ValueError(f"delayed_ack_ns must be 0 to under 500,000,000 (MUST-40), not {self.delayed_ack_ns}")
         if not 0 < self.rto_min_ns <= self.rto_initial_ns <= self.rto_max_ns:
             raise ValueError("the retransmission timeouts must obey 0 < rto_min_ns <= rto_initial_ns <= rto_max_ns")
+        if self.congestion not in CONTROLLERS:
+            raise ValueError(f"congestion must be one of {', '.join(CONTROLLERS)}, not {self.congestion!r}")
         for name in (
             "syn_r2_ns", "syn_received_r2_ns", "r2_ns", "persist_max_ns", "swnd_override_ns",
             "time_wait_ns", "fin_wait_2_ns",

@@ -36,6 +36,7 @@ from .timewait import TimeWait
 
 RECEIVES_TEXT = frozenset({st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2})
 SENDS_TEXT = frozenset({st.SYN_SENT, st.SYN_RECEIVED, st.ESTABLISHED, st.CLOSE_WAIT})
+ABORT_RESETS = frozenset({st.SYN_RECEIVED, st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2, st.CLOSE_WAIT})  # 3.10.5
 DROPPED = 64  # beside the readiness bits: the fifth check drops the segment
 
 
@@ -165,7 +166,7 @@ class Connection:
             self._receiver.clear()
             return
         if self._receiver.queued_bytes:
-            self.abort(now_ns, "RST: closed with text unread")
+            self._reset(True, "RST: closed with text unread", now_ns)
             return
         self._orphaned = True
         self.close(now_ns)
@@ -174,14 +175,22 @@ class Connection:
 
     # ------------------------------------------------------------------ 3.10.5 ABORT
 
-    def abort(self, now_ns: int, reason: str = "RST: aborted by the application") -> None:
-        """Drop everything; the peer gets a RST in the states that 3.10.5 lists."""
+    def abort(self, now_ns: int) -> None:
+        """Drop everything; the peer gets a RST in the states that 3.10.5 lists.
+
+        CLOSING and LAST-ACK are not among them, since there the RFC has sent its FIN; ours may still be queued behind
+        text, and then the peer has to hear that it will not come.
+        """
         state = self.state
         if state == st.CLOSED:
             return
-        says_reset = state not in (st.SYN_SENT, st.CLOSING, st.LAST_ACK, st.TIME_WAIT)
+        fin_seq = self._sender.fin_seq
+        unsaid = state in (st.CLOSING, st.LAST_ACK) and fin_seq is not None and self._sender.nxt <= fin_seq
+        self._reset(unsaid or state in ABORT_RESETS, "RST: aborted by the application", now_ns)
+
+    def _reset(self, aloud: bool, reason: str, now_ns: int) -> None:
         self._delete(st.ABORT, None, now_ns)
-        if says_reset:
+        if aloud:
             self._output.reset(reason)
 
     # ------------------------------------------------------------------ 3.10.6 STATUS
@@ -300,12 +309,12 @@ class Connection:
         receiver, flags = self._receiver, segment.flags
         # First, check sequence number.
         seq = unwrap(segment.seq, receiver.nxt)
-        if self.state == st.SYN_RECEIVED and flags & SYN and flags & ACK and seq == receiver.irs:
+        opens_too = self.state == st.SYN_RECEIVED and flags & (SYN | ACK | RST) == SYN | ACK and seq == receiver.irs
+        if opens_too:
             # Simultaneous open (Figure 8): the peer's SYN again, now with the ACK of ours. "One could trim off any
             # portions that lie outside the window (including SYN and FIN)."
-            seq += 1
+            seq = receiver.nxt
             flags &= ~SYN
-            self._acks.owe("ACK: completes the simultaneous open")
         elif seq is None or not acceptable(seq, segment.len, receiver.nxt, receiver.wnd):
             return self._unacceptable(segment, seq, now_ns)
         # Second, check the RST bit.
@@ -322,6 +331,8 @@ class Connection:
         mask = self._check_ack(segment, seq, now_ns)
         if mask & (DROPPED | CLOSED):
             return mask & ~DROPPED
+        if opens_too:
+            self._acks.owe("ACK: completes the simultaneous open")
         # Sixth, the URG bit: urgent text is text, read in its place; the pointer is not passed on.
         # Seventh and eighth, the segment text and the FIN bit.
         return mask | self._text_and_fin(segment, seq, now_ns)
@@ -329,12 +340,14 @@ class Connection:
     def _unacceptable(self, segment: Segment, seq: int | None, now_ns: int) -> int:
         """First check, not passed: "an acknowledgment should be sent in reply (unless the RST bit is set)"."""
         flags = segment.flags
+        # "If the RCV.WND is zero, special allowance should be made to accept valid ACKs, URGs, and RSTs" (MUST-66).
+        nxt = self._receiver.nxt
+        allowance = seq == nxt and self._receiver.wnd <= 0
         if flags & RST:
-            return 0
+            return self._check_rst(nxt, now_ns) if allowance else 0
         mask = 0
-        if seq == self._receiver.nxt and self._receiver.wnd <= 0 and flags & (ACK | SYN) == ACK:
-            # "If the RCV.WND is zero, special allowance should be made to accept valid ACKs": a probe carries one.
-            mask = self._check_ack(segment, seq, now_ns)
+        if allowance and flags & (ACK | SYN) == ACK:  # a probe carries an ACK
+            mask = self._check_ack(segment, nxt, now_ns)
             if mask & (DROPPED | CLOSED):
                 return mask & ~DROPPED
         if segment.payload_len or flags & FIN:
@@ -371,6 +384,7 @@ class Connection:
             self._challenge("challenge ACK: the ACK field is outside what we sent", now_ns)
             return DROPPED
         if ack > sender.una:
+            self._soft_error = None  # the path works again
             self._trace_recovery(sender.on_ack(ack, now_ns), now_ns)
         elif ack == sender.una:
             sender.on_probe_answered(now_ns)
@@ -404,7 +418,7 @@ class Connection:
         mask = 0
         if size:
             if self._orphaned and end > receiver.nxt:
-                self.abort(now_ns, "RST: text arrived after the application closed")
+                self._reset(True, "RST: text arrived after the application closed", now_ns)
                 return CLOSED
             filled_gap = bool(receiver.reassembly)
             taken = receiver.take_text(seq, segment.payload, size)

@@ -6,7 +6,7 @@ all there is of a connection is a SynRecord. The rules below are RFC 9293's in t
 
 from __future__ import annotations
 
-from .closed import answer_closed, reset
+from .closed import answer_closed, is_connection_attempt, reset
 from .config import Config
 from .handshake import Negotiated, mss_for, syn_options
 from .receive.receiver import acceptable
@@ -25,12 +25,13 @@ class SynRecord:
     peer         what the peer's SYN offered      mtu          of the device that it came by
     wnd          what our SYN,ACK offers          first_wnd    SEG.WND of the SYN, unscaled
     deadline_ns  when the SYN,ACK goes again      expires_ns   when the record is given up
+    timeouts     how often it went again for lack of an ACK; attempts  how often for whatever reason
     restores     whatever this SYN replaced (a TIME-WAIT entry): it returns if the SYN was an old duplicate
     """
 
     __slots__ = (
         "attempts", "challenged_ns", "deadline_ns", "expires_ns", "first_wnd", "flow", "irs", "iss", "mtu",
-        "opened_ns", "peer", "restores", "wnd",
+        "opened_ns", "peer", "restores", "timeouts", "wnd",
     )  # fmt: skip
 
     def __init__(self, segment: Segment, iss: int, mtu: int, config: Config, now_ns: int) -> None:
@@ -42,6 +43,7 @@ class SynRecord:
         self.first_wnd = segment.wnd
         self.wnd = min(config.receive_buffer_bytes, 0xFFFF)
         self.attempts = 0
+        self.timeouts = 0
         self.opened_ns = now_ns
         self.deadline_ns = now_ns + config.rto_initial_ns
         self.expires_ns = now_ns + config.syn_received_r2_ns
@@ -85,12 +87,14 @@ def on_syn_received(record: SynRecord, segment: Segment, config: Config, now_ns:
     flags = segment.flags
     seq = unwrap(segment.seq, rcv_nxt)
     # First, check sequence number.
+    if is_connection_attempt(flags) and seq == record.irs:
+        # The peer's SYN again: our SYN,ACK is lost or late, and is the acknowledgement it needs. Text that comes with
+        # the SYN reaches into the window, but the SYN lies left of it and does not count in the fourth check.
+        record.attempts += 1
+        return STAY, syn_ack(record, config, "SYN,ACK again: the peer repeats its SYN")
     if seq is None or not acceptable(seq, segment.len, rcv_nxt, record.wnd):
         if flags & RST:
             return STAY, None
-        if flags & (SYN | ACK) == SYN and seq == record.irs:
-            # The peer's SYN again: our SYN,ACK is lost or late, and is the acknowledgement it needs.
-            return STAY, syn_ack(record, config, "SYN,ACK again: the peer repeats its SYN")
         return STAY, _challenge(record, "ACK: segment outside the window", config, now_ns)
     # Second, check the RST bit (RFC 5961 3).
     if flags & RST:
@@ -113,9 +117,16 @@ def on_syn_received_timer(record: SynRecord, config: Config, now_ns: int) -> Seg
     if now_ns >= record.expires_ns:
         return None
     record.attempts += 1
-    interval_ns = min(config.rto_initial_ns << record.attempts, config.rto_max_ns)
+    record.timeouts += 1
+    interval_ns = min(config.rto_initial_ns << record.timeouts, config.rto_max_ns)
     record.deadline_ns = min(now_ns + interval_ns, record.expires_ns)
     return syn_ack(record, config, "SYN,ACK again: no ACK came")
+
+
+def abort(record: SynRecord, reason: str) -> Segment:
+    """3.10.5 for SYN-RECEIVED: <SEQ=SND.NXT><CTL=RST>"""
+    local, lport, remote, rport = record.flow
+    return Segment(local, lport, remote, rport, (record.iss + 1) & MASK, 0, RST, 0, reason=reason)
 
 
 def _challenge(record: SynRecord, reason: str, config: Config, now_ns: int) -> Segment | None:

@@ -33,7 +33,7 @@ class Output:
 
     def reset(self, reason: str) -> None:
         """<SEQ=SND.NXT><CTL=RST>, and nothing else any more (3.10.5)."""
-        self._controls = [self._segment(self._sender.nxt, RST, reason, ack=0)]
+        self._controls = [self._segment(self._ack_seq(), RST, reason, ack=0)]
 
     def take_controls(self) -> list[Segment]:
         """What is left to say for a connection that is CLOSED."""
@@ -90,8 +90,9 @@ class Output:
 
     def _ack_seq(self) -> int:
         # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT
-        # past a closed window, and an acknowledgement that stands there is unacceptable: the peer would not hear it.
+        # past a closed window, and an ACK or RST that stands there is unacceptable: the peer would not hear it.
         sender = self._sender
-        return max(min(sender.nxt, sender.una + sender.wnd), sender.una)
+        first = max(sender.una, min(sender.iss + 1, sender.nxt))  # the SYN takes no room in the window
+        return max(min(sender.nxt, sender.una + sender.wnd), first)
 
 

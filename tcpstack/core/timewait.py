@@ -34,21 +34,24 @@ class TimeWait:
         self.challenged_ns = 0
 
 
-def on_time_wait(entry: TimeWait, segment: Segment, challenge_ack_ns: int, now_ns: int) -> tuple[int, Segment | None]:
+def on_time_wait(
+    entry: TimeWait, segment: Segment, listening: bool, challenge_ack_ns: int, now_ns: int
+) -> tuple[int, Segment | None]:
     """(STAY, RESTART the 2 MSL, GONE or NEW_INCARNATION; the answer if any).
 
     NEW_INCARNATION: the SYN is younger than all that the old connection saw (MAY-2, condition 2 of RFC 1122
-    4.2.2.13). Where somebody listens, a new connection may take this one's place; its ISS must lie beyond `snd_nxt`.
+    4.2.2.13), and somebody is `listening`: a new connection may take this one's place; its ISS must lie beyond
+    `snd_nxt`.
     """
     flags = segment.flags
     seq = unwrap(segment.seq, entry.rcv_nxt)
-    if seq is not None and is_connection_attempt(flags) and seq >= entry.rcv_nxt:
+    if listening and seq is not None and is_connection_attempt(flags) and seq >= entry.rcv_nxt:
         return NEW_INCARNATION, None
     # First, check sequence number.
     if seq is None or not acceptable(seq, segment.len, entry.rcv_nxt, entry.rcv_wnd):
         if flags & RST:
             return STAY, None
-        if flags & FIN:
+        if flags & FIN and seq is not None and seq + segment.len == entry.rcv_nxt:
             # "The only thing that can arrive is a retransmission of the remote FIN. Acknowledge it, and restart."
             return RESTART, _ack(entry, "ACK: the peer repeats its FIN, our last ACK was lost")
         return STAY, _limited_ack(entry, "ACK: segment outside the window (TIME-WAIT)", challenge_ack_ns, now_ns)

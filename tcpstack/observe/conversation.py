@@ -161,7 +161,7 @@ class Conversation:
         again = self._story.seen_before(segment, out=out)
         told = self._story.tell(segment, out=out, our_state=ours[0])
         details = ["; ".join(told.facts)] if told.facts else []
-        if segment.payload_len:
+        if self._story.begins_text(segment, out=out):
             details.append(preview(segment.payload))
         if out and segment.reason:
             details.append(f"why: {segment.reason}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..core.segment import ACK, FIN, RST, SYN, Options, Segment, flag_names
+from ..core.segment import ACK, FIN, PSH, RST, SYN, Options, Segment, flag_names
 from ..core.seq import MASK, unwrap
 from ..core.state import SYN_SENT
 
@@ -53,12 +53,14 @@ class Told(NamedTuple):
 class Story:
     """Two ends' words to each other. `tell` is called once for each segment, in order."""
 
-    __slots__ = ("_agreed", "ours", "theirs")
+    __slots__ = ("_agreed", "_line_ended", "_speaker", "ours", "theirs")
 
     def __init__(self) -> None:
         self.ours = End()
         self.theirs = End()
         self._agreed = False
+        self._speaker: bool | None = None  # who sent the last text: True where it was us
+        self._line_ended = True  # and whether it was pushed
 
     def tell(self, segment: Segment, *, out: bool, our_state: int | None) -> Told:
         """Take in a segment that was sent while our end was in `our_state`, and say what it says."""
@@ -87,6 +89,15 @@ class Story:
             return False
         start = _relative(segment.seq, sender.isn, sender.top)
         return start is not None and start + segment.len <= sender.top
+
+    def begins_text(self, segment: Segment, *, out: bool) -> bool:
+        """The segment's text does not merely continue that of the segment before: it is worth a look."""
+        if not segment.payload_len:
+            return False
+        begins = self._line_ended or self._speaker is not out
+        self._speaker = out
+        self._line_ended = bool(segment.flags & PSH)
+        return begins
 
     def agreement(self, us: str, peer: str, address_length: int) -> str:
         """Which options are in force, said once when both SYNs were seen; "" before and after that."""

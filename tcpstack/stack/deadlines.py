@@ -60,4 +60,5 @@ class Deadlines(Generic[T]):
                 found.append(thing)
             else:
                 self.arm(thing)
+        found.sort(key=lambda thing: thing.deadline_ns)  # an old entry comes up before the deadline it stands for
         return found

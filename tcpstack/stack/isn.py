@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from ..core.segment import FourTuple
-from ..core.seq import MASK
+from ..core.seq import HALF, MASK
 
 TICK_NS = 4_000
 
@@ -33,6 +33,6 @@ class InitialSequenceNumbers:
     def choose_beyond(self, flow: FourTuple, floor: int, now_ns: int) -> int:
         """The same, but larger than `floor`, the last number the previous incarnation used (MAY-2, condition 1)."""
         iss = self.choose(flow, now_ns)
-        if (iss - floor - 1) & MASK < 1 << 31:
+        if 0 < (iss - floor) & MASK < HALF:
             return iss
         return (floor + 1) & MASK

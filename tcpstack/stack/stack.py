@@ -35,6 +35,7 @@ from .listener import SYN_QUEUE, Listener
 from .ports import choose_port
 from .timewait import TimeWaitTable
 
+LIMITED_BROADCAST = b"\xff\xff\xff\xff"
 QUANTUM_BYTES = 256 * 1024
 """What one connection may send in one turn, so that it cannot starve the others."""
 ROUNDS = 4
@@ -72,6 +73,11 @@ class Stack:
         self._random = random or SystemRandom()
         self._isn = InitialSequenceNumbers(self._random.randbytes(16))
         self._local = frozenset(address.ip.packed for address in self.addresses)
+        self._broadcasts = frozenset(
+            address.network.broadcast_address.packed
+            for address in self.addresses
+            if address.version == 4 and address.network.prefixlen < 31
+        )
         self._connections: dict[FourTuple, Connection] = {}
         self._records: dict[FourTuple, tuple[SynRecord, Listener]] = {}
         self._time_waits = TimeWaitTable()
@@ -103,10 +109,10 @@ class Stack:
         if not 1 <= rport <= 65535:
             raise ValueError(f"the remote port must be 1 to 65535, not {rport}")
         target = ip_address(remote)
-        if target.is_multicast or target.is_unspecified or target.packed == b"\xff\xff\xff\xff":
+        if target.is_multicast or target.is_unspecified or remote in (LIMITED_BROADCAST, *self._broadcasts):
             raise OSError(errno.ENETUNREACH, f"{target} is not the address of one host")
-        if remote in self._local:
-            raise OSError(errno.EADDRNOTAVAIL, f"{target} is this stack's own address: it has no loopback interface")
+        if remote in self._local or target.is_loopback:
+            raise OSError(errno.EADDRNOTAVAIL, f"{target} is this stack itself, and it has no loopback interface")
         local = self._source_for(remote, local)
         if lport:
             flow = (local, lport, remote, rport)
@@ -248,7 +254,7 @@ class Stack:
             self._mark(connection, mask)
         elif segment.dst not in self._local:
             self.counters["not_for_us"] += 1
-        elif segment.src in self._local:
+        elif not self._is_one_other_host(segment.src):
             self.counters["martian_source"] += 1
         elif (found := self._records.get(flow)) is not None:
             self._on_record_segment(*found, segment, now_ns)
@@ -270,12 +276,15 @@ class Stack:
         elif listener.full or listener.records >= SYN_QUEUE:
             # Not refused: the peer sends its SYN again, and by then there may be room.
             self.counters["accept_queue_full" if listener.full else "syn_queue_full"] += 1
-            self._trace_in(segment, flow, st.LISTEN, st.LISTEN, now_ns)
+            state = st.LISTEN if replaced is None else st.TIME_WAIT
+            self._trace_in(segment, flow, state, state, now_ns)
         else:
             if replaced is None:
                 iss = self._isn.choose(flow, now_ns)
             else:
                 iss = self._isn.choose_beyond(flow, replaced.snd_nxt, now_ns)
+                self._time_waits.remove(replaced)
+                self._trace_move(flow, st.TIME_WAIT, st.RCV_NEWER_SYN, now_ns)
             record = SynRecord(segment, iss, self.mtu, listener.config, now_ns)
             record.restores = replaced
             listener.records += 1
@@ -326,10 +335,9 @@ class Stack:
         self._answer(answer, st.SYN_RECEIVED, now_ns)
 
     def _on_time_wait_segment(self, entry: TimeWait, segment: Segment, now_ns: int) -> None:
-        verdict, answer = timewait.on_time_wait(entry, segment, self.config.challenge_ack_ns, now_ns)
-        if verdict == timewait.NEW_INCARNATION and self._listener(segment.dst, segment.dport) is not None:
-            self._time_waits.remove(entry)
-            self._trace_move(entry.flow, st.TIME_WAIT, st.RCV_NEWER_SYN, now_ns)
+        listening = self._listener(segment.dst, segment.dport) is not None
+        verdict, answer = timewait.on_time_wait(entry, segment, listening, self.config.challenge_ack_ns, now_ns)
+        if verdict == timewait.NEW_INCARNATION:
             self._on_new_segment(segment, entry, now_ns)
             return
         after = st.TIME_WAIT
@@ -345,6 +353,8 @@ class Stack:
     def _on_icmp(self, message: IcmpMessage, now_ns: int) -> None:
         if message.dst not in self._local:
             self.counters["not_for_us"] += 1
+        elif not self._is_one_other_host(message.src):
+            self.counters["martian_source"] += 1
         elif message.is_echo_request:
             self.counters["icmp_echo"] += 1
             reply = echo_reply(message)
@@ -449,6 +459,8 @@ class Stack:
         for record, owner in tuple(self._records.values()):
             if owner is listener:
                 self._drop_record(record, listener)
+                self._trace_move(record.flow, st.SYN_RECEIVED, st.ABORT, now_ns)
+                self._answer(listen.abort(record, "RST: the listener closed"), st.CLOSED, now_ns)
         while (connection := listener.accept()) is not None:
             self.abort(connection, now_ns)
 
@@ -463,6 +475,13 @@ class Stack:
 
     def _is_taken(self, flow: FourTuple) -> bool:
         return flow in self._connections or flow in self._records or flow in self._time_waits
+
+    def _is_one_other_host(self, address: bytes) -> bool:
+        """RFC 1122 3.2.1.3 (g), MUST-63: what cannot be a source is never answered, or others would be flooded."""
+        if address in self._local or address in self._broadcasts:
+            return False
+        source = ip_address(address)
+        return not (source.is_multicast or source.is_unspecified or source.is_loopback or address == LIMITED_BROADCAST)
 
     def _source_for(self, remote: bytes, local: bytes | None) -> bytes:
         """MUST-43, MUST-44: the local address as asked for, else one of the remote's family, of its subnet if any."""

@@ -10,7 +10,7 @@ import pytest
 
 from tcpstack.aio.driver import BATCH_PACKETS, BATCHES_PER_TURN, ConnectionUser, Driver
 from tcpstack.wire.packet import Packet
-from tests.aio.recorder import turns
+from tests.aio.recorder import eventually, turns
 
 SECOND_NS = 1_000_000_000
 
@@ -140,10 +140,11 @@ async def test_batch_that_raises_is_reported_and_the_rest_still_processed(parts:
 async def test_timer_that_goes_off_early_looks_again_until_it_is_time(parts: Fixture) -> None:
     parts.stack.deadline_ns = parts.clock.now_ns + 2_000_000
     parts.driver.after_activity()
-    await asyncio.sleep(0.02)
+    first = parts.driver._timer
+    await eventually(lambda: parts.driver._timer is not first)
     assert parts.stack.timed_ns == [], "the loop's timer went off, but the clock that counts stands still"
     parts.clock.now_ns += 2_000_000
-    await asyncio.sleep(0.02)
+    await eventually(lambda: parts.stack.timed_ns)
     assert parts.stack.timed_ns == [parts.clock.now_ns]
 
 
@@ -222,7 +223,7 @@ async def test_stopped_driver_neither_reads_nor_sends_nor_keeps_time(parts: Fixt
 
 
 async def test_wait_idle_returns_when_the_last_connection_is_gone_or_the_driver_stops(parts: Fixture) -> None:
-    await parts.driver.wait_idle()
+    await parts.driver.wait_idle()  # nothing to wait for
     for end in (lambda: setattr(parts.stack, "connections", ()), parts.driver.stop):
         parts.stack.connections = (object(),)
         waiting = asyncio.ensure_future(parts.driver.wait_idle())

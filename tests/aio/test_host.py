@@ -81,9 +81,12 @@ async def test_aclose_fails_attempts_that_are_under_way(pair: Pair) -> None:
     _, b = pair
     attempt = asyncio.ensure_future(b.open_connection("10.9.0.99", 80))
     await turns()
-    await b.aclose(grace_s=60)
+    closing = asyncio.ensure_future(b.aclose(grace_s=60))
     with pytest.raises(ConnectionAbortedError):
         await attempt
+    with pytest.raises(RuntimeError, match="closed"):
+        await b.open_connection("10.9.0.1", 80)
+    await closing
 
 
 async def test_aclose_that_is_cancelled_resets_at_once(pair: Pair) -> None:
@@ -119,6 +122,22 @@ async def test_close_resets_everything_at_once(pair: Pair) -> None:
     await a.wait_closed()
     async with asyncio.timeout(5):
         await listening.wait_closed()
+
+
+async def test_close_from_a_callback_still_resets_the_peers(pair: Pair) -> None:
+    a, b = pair
+
+    class Closing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            a.close()
+
+    server, client = Closing(), Recorder()
+    await a.create_server(lambda: server, port=80)
+    await b.create_connection(lambda: client, "10.9.0.1", 80)
+    client.transport.write(b"x")
+    await client.until_call("lost")
+    assert isinstance(client.error, ConnectionResetError)
+    await a.wait_closed()
 
 
 async def test_close_tells_a_transport_whose_connection_has_ended_both_ways(pair: Pair) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import tcpstack
 from tests.aio.conftest import Pair
+from tests.aio.recorder import eventually, turns
 
 BULK = random.Random(4).randbytes(5_000_000)
 
@@ -114,9 +115,9 @@ async def test_writer_that_never_pauses_is_held_back_by_a_reader_that_stops(pair
         gc.collect()
         tracemalloc.start()
         writing = asyncio.ensure_future(write_without_end())
-        await asyncio.sleep(0.5)
+        await eventually(lambda: a.connections and a.connections[0].status()["rcv_wnd"] == 0)
         stalled_at = written
-        await asyncio.sleep(0.1)
+        await turns(50)
         assert written == stalled_at, "the reader takes nothing, so the writer has to wait"
         assert stalled_at < 3_000_000, "what both buffers and the high-water mark hold"
         _, most_memory = tracemalloc.get_traced_memory()

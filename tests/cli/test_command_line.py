@@ -157,6 +157,7 @@ def test_directory_that_may_not_be_read_is_refused(
         (OSError("odd"), 1, "tcpstack: odd\n"),
         (ValueError("10.9.0.1 is the kernel's own"), 2, "tcpstack: 10.9.0.1 is the kernel's own\n"),
         (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],
 )  # fmt: skip
 def test_error_while_running_is_one_sentence(

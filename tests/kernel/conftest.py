@@ -7,15 +7,18 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tcpstack
+from tcpstack.core.events import Event, FaultHit, Tracer
 from tcpstack.device.namespace import Namespace
 from tcpstack.device.tun import TunDevice
+from tcpstack.observe.fanout import fan_out
+from tcpstack.observe.pcapng import PacketTap, PcapngWriter
 
 HERE = Path(__file__).parent
 
@@ -24,6 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.kernel)
+    items.sort(key=lambda item: item.path.name == "test_capture.py")  # it reads what the others leave
 
 
 class KernelSide:
@@ -99,15 +103,43 @@ async def namespace(request: pytest.FixtureRequest) -> AsyncIterator[KernelSide]
         await side.close()
 
 
+class Capture:
+    """The packets of all kernel tests of this run, at the boundary of their devices, and the ones that a rule
+    corrupted on purpose. test_capture.py, which runs last, has tshark read it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writer = PcapngWriter(path)
+        self.corrupted: set[int] = set()
+
+    def note(self, event: Event) -> None:
+        if isinstance(event, FaultHit) and event.action == "corrupted":
+            self.corrupted.add(event.packet_id)
+
+
+@pytest.fixture(scope="session")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Capture]:
+    made = Capture(tmp_path_factory.mktemp("capture") / "all.pcapng")
+    yield made
+    made.writer.close()
+    made.path.unlink()
+
+
 @pytest.fixture
-async def open_stack(namespace: KernelSide) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """`await open_stack(**open_tun's arguments)`: a stack behind the namespace's TUN, at 10.9.0.2 and fd09::2."""
+async def open_stack(namespace: KernelSide, capture: Capture) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """`await open_stack(**open_tun's arguments)`: a stack behind the namespace's TUN, at 10.9.0.2 and fd09::2.
+    Its packets are captured but with capturing=False."""
     async with contextlib.AsyncExitStack() as opened:
 
-        async def open_one(**arguments: Any) -> Any:
-            device = arguments.pop("device", namespace.tun)
+        async def open_one(*, capturing: bool = True, tracer: Tracer | None = None, **arguments: Any) -> Any:
+            device = namespace.tun
+            if capturing:
+                device = PacketTap(namespace.tun, capture.writer)
+                tracer = fan_out(tracer, capture.note)
             addresses = ["10.9.0.2/24", "fd09::2/64"]
-            return await opened.enter_async_context(tcpstack.open_tun(device=device, addresses=addresses, **arguments))
+            return await opened.enter_async_context(
+                tcpstack.open_tun(device=device, addresses=addresses, tracer=tracer, **arguments)
+            )
 
         yield open_one
 

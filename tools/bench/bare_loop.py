@@ -1,9 +1,9 @@
 """A loop over a TUN descriptor that answers as a TCP would, and is none: what Python can do at best.
 
 It completes handshakes, acknowledges what arrives in order (once a batch), sends full segments as long as the
-peer's window has room, echoes, and answers FIN with FIN. There are no states, no buffers, no congestion window
-and no application; nothing that arrives is verified, and the octets that it sends are summed once and for all.
-It serves IPv4 without options, behind a TUN that carries bare packets.
+peer's window has room, echoes, and answers FIN with FIN. There are no states, no buffers, no congestion window,
+no timers to speak of and no application; nothing that arrives is verified, and the octets that it sends in bulk
+are summed once and for all. It serves IPv4 without options, behind a TUN that carries bare packets.
 """
 
 from __future__ import annotations
@@ -20,61 +20,68 @@ _STALL_MS = 200  # the kernel had to drop a packet: everything from there on goe
 _FIN, _SYN, _RST, _PSH, _ACK = 1, 2, 4, 8, 16
 _MASK = 0xFFFFFFFF
 _SHIFT = 4
-_WINDOW = 512 * 1024 >> _SHIFT  # the same window that tcpstack offers
-_HEADERS = 40
+_WINDOW = 512 * 1024 >> _SHIFT  # the window that tcpstack offers
+_IP_HEADER_BYTES = _TCP_HEADER_BYTES = 20
 _IPV4 = 0x45
-_TCP = 6
+_PROTOCOL_TCP = 6
 
-# IHL and version, total length, protocol; addresses and ports in one; SEQ, ACK, offset and flags, window.
+# Version and IHL, total length, protocol; addresses and ports in one; SEQ, ACK, offset and flags, window.
 _ARRIVING = struct.Struct("!BxH5xB2x12sIIHH")
-_IP_HEADER = struct.Struct("!BBHHHBBH")
-_TCP_HEADER = struct.Struct("!IIHHHH")
+_IP_HEADER = struct.Struct("!BBHHHBBH8s")
+_TCP_HEADER = struct.Struct("!4sIIHHHH")
 
 
 class Flow:
-    """A connection, or what the loop needs instead of one. Sequence numbers are those of the wire."""
+    """What the loop has instead of a connection. Sequence numbers are those of the wire; ours begin at 0."""
 
-    __slots__ = ("constant", "heads", "kind", "mss", "nxt", "owes_ack", "ports", "rcv_nxt", "una", "wnd", "wnd_shift")
+    __slots__ = ("addresses", "heads", "mss", "nxt", "owes_ack", "port", "ports", "rcv_nxt", "una", "wnd", "wnd_shift")
 
-    def __init__(self, key: bytes, kind: int, mss: int, wnd_shift: int, rcv_nxt: int) -> None:
-        source, destination, self.ports = key[4:8], key[0:4], key[10:12] + key[8:10]
-        addresses = source + destination
-        # All that stays the same in a TCP checksum: the pseudo-header and the ports.
-        self.constant = int.from_bytes(addresses + self.ports, "big") % 0xFFFF + _TCP
-        self.heads = {size: _ip_header(addresses, size) + self.ports for size in (0, 1, 4, mss)}
-        self.kind = kind
+    def __init__(self, key: bytes, mss: int, wnd_shift: int, rcv_nxt: int) -> None:
+        self.addresses = key[4:8] + key[0:4]
+        self.ports = key[10:12] + key[8:10]
+        self.port = int.from_bytes(key[10:12], "big")
+        self.heads: dict[int, tuple[bytes, int]] = {}
         self.mss = mss
         self.wnd_shift = wnd_shift
         self.rcv_nxt = rcv_nxt
-        self.una = 0
-        self.nxt = 1
+        self.una = self.nxt = 0
         self.wnd = 0
         self.owes_ack = False
 
+    def head(self, size: int) -> tuple[bytes, int]:
+        """The IP header in front of `size` octets of TCP, and what is constant in their TCP checksum."""
+        found = self.heads.get(size)
+        if found is None:
+            fields = (_IPV4, 0, _IP_HEADER_BYTES + size, 0, 0x4000, 64, _PROTOCOL_TCP)
+            sum_ = int.from_bytes(_IP_HEADER.pack(*fields, 0, self.addresses), "big")
+            header = _IP_HEADER.pack(*fields, -sum_ % 0xFFFF, self.addresses)
+            pseudo_header = int.from_bytes(self.addresses + self.ports, "big") + _PROTOCOL_TCP + size
+            found = self.heads[size] = header, pseudo_header % 0xFFFF
+        return found
+
 
 class BareLoop:
-    """Serves all addresses and ports behind `fd`, whose packets have at most `mtu` octets."""
+    """Serves all addresses and ports behind the non-blocking descriptor `fd`, with packets of up to `mtu` octets."""
 
     def __init__(self, fd: int, mtu: int) -> None:
         self._fd = fd
-        self._mss = mtu - _HEADERS
+        self._mss = mtu - _IP_HEADER_BYTES - _TCP_HEADER_BYTES
         self._text = bytes(self._mss)
+        self._buffer = bytearray(65_535)
         self._flows: dict[bytes, Flow] = {}
         self._sources: dict[bytes, Flow] = {}
-        self._owing: list[Flow] = []
 
     def run(self, until_fd: int) -> None:
-        """Serve until something happens on descriptor `until_fd`."""
+        """Serve until descriptor `until_fd` has something to read, or its end."""
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         poll.register(until_fd, select.POLLIN)
         timeout_ms: int | None = None
         while True:
-            events = poll.poll(timeout_ms)
-            for fd, _ in events:
-                if fd == until_fd:
-                    return
-            if events:
+            ready = poll.poll(timeout_ms)
+            if any(fd == until_fd for fd, _ in ready):
+                return
+            if ready:
                 self._take_batch()
             elif timeout_ms:
                 for flow in self._sources.values():
@@ -84,60 +91,95 @@ class BareLoop:
                 timeout_ms = 0 if self._fill_windows() else _STALL_MS
 
     def _take_batch(self) -> None:
-        fd, readv, unpack, flows, owing = self._fd, os.readv, _ARRIVING.unpack_from, self._flows, self._owing
-        buffer = bytearray(65_535)
-        buffers = [buffer]
+        fd, readv, unpack, flows = self._fd, os.readv, _ARRIVING.unpack_from, self._flows
+        buffer = self._buffer
+        buffers = (buffer,)
+        owing: list[Flow] = []
         for _ in range(BATCH_PACKETS):
             try:
                 readv(fd, buffers)
             except BlockingIOError:
                 break
             version, length, protocol, key, seq, ack, flags, wnd = unpack(buffer)
-            if version != _IPV4 or protocol != _TCP:
+            if version != _IPV4 or protocol != _PROTOCOL_TCP:
                 continue
             flow = flows.get(key)
             if flow is None or flags & (_SYN | _RST):
-                self._open_or_forget(key, seq, flags, buffer)
+                self._begin_or_forget(key, seq, flags, buffer)
                 continue
             flow.una = ack
             flow.wnd = wnd << flow.wnd_shift
-            size = length - 20 - (flags >> 12) * 4
+            size = length - _IP_HEADER_BYTES - (flags >> 12) * 4
             if size:
                 if seq == flow.rcv_nxt:
-                    flow.rcv_nxt = seq + size & _MASK
-                    if flow.kind == ECHO_PORT:
-                        self._send(flow, _PSH | _ACK, bytes(buffer[length - size : length]))
-                        continue
-                if not flow.owes_ack:
+                    flow.rcv_nxt = (seq + size) & _MASK
+                if flow.port == ECHO_PORT:
+                    self._send(flow, _PSH | _ACK, bytes(buffer[length - size : length]))
+                elif not flow.owes_ack:
                     flow.owes_ack = True
                     owing.append(flow)
-            if flags & _FIN and seq + size & _MASK == flow.rcv_nxt:
-                flow.rcv_nxt = flow.rcv_nxt + 1 & _MASK
+            if flags & _FIN and (seq + size) & _MASK == flow.rcv_nxt:
+                flow.rcv_nxt = (flow.rcv_nxt + 1) & _MASK
+                flow.owes_ack = False
                 self._send(flow, _FIN | _ACK, b"")
-                # What the peer says to our FIN finds no flow, and no answer.
-                self._forget(key)
+                self._forget(key)  # what the peer says to our FIN finds no flow, and no answer
         for flow in owing:
             if flow.owes_ack:
+                flow.owes_ack = False
                 self._send(flow, _ACK, b"")
-        owing.clear()
 
-    def _open_or_forget(self, key: bytes, seq: int, flags: int, packet: bytearray) -> None:
+    def _begin_or_forget(self, key: bytes, seq: int, flags: int, packet: bytearray) -> None:
         if flags & _RST:
             self._forget(key)
         elif flags & _SYN:
-            mss, shift = _syn_options(packet, (flags >> 12) * 4)
-            port = int.from_bytes(key[10:12], "big")
-            flow = Flow(key, port, min(mss, self._mss), shift, seq + 1 & _MASK)
-            self._flows[key] = flow
-            if port == CHARGEN_PORT:
+            mss, wnd_shift = _syn_options(packet, (flags >> 12) * 4)
+            flow = self._flows[key] = Flow(key, min(mss, self._mss), wnd_shift, (seq + 1) & _MASK)
+            if flow.port == CHARGEN_PORT:
                 self._sources[key] = flow
-            # MSS; NOP, Window Scale.
+            # MSS, NOP, Window Scale: 2 words of options, which travel as text does but don't count as such.
             options = struct.pack("!BBHBBBB", 2, 4, self._mss, 1, 3, 3, _SHIFT)
-            head = _ip_header(key[4:8] + key[0:4], len(options)) + flow.ports
-            flow.nxt = 0
-            self._write(flow, head, 7 << 12 | _SYN | _ACK, 0xFFFF, options)
-            flow.nxt = 1
+            self._send(flow, 2 << 12 | _SYN | _ACK, options)
+            flow.una, flow.nxt = 0, 1
 
     def _forget(self, key: bytes) -> None:
         self._flows.pop(key, None)
         self._sources.pop(key, None)
+
+    def _fill_windows(self) -> bool:
+        """Send a batch to each flow that wants text. Whether there is more to send."""
+        more = False
+        for flow in self._sources.values():
+            packets = (flow.wnd - ((flow.nxt - flow.una) & _MASK)) // flow.mss
+            text = self._text[: flow.mss]
+            for _ in range(min(packets, BATCH_PACKETS)):
+                self._send(flow, _ACK, text, 0)
+            more |= packets > BATCH_PACKETS
+        return more
+
+    def _send(self, flow: Flow, flags: int, text: bytes, sum_: int | None = None) -> None:
+        header, constant = flow.head(_TCP_HEADER_BYTES + len(text))
+        offset_and_flags = flags + 0x5000
+        if sum_ is None:
+            sum_ = int.from_bytes(text if len(text) % 2 == 0 else text + b"\0", "big")
+        # 2^16 is 1 modulo 65,535: 32-bit fields may be added as they are.
+        checksum = -(constant + flow.nxt + flow.rcv_nxt + offset_and_flags + _WINDOW + sum_) % 0xFFFF
+        tcp = _TCP_HEADER.pack(flow.ports, flow.nxt, flow.rcv_nxt, offset_and_flags, _WINDOW, checksum, 0)
+        try:
+            os.write(self._fd, header + tcp + text)
+        except OSError:
+            return  # the kernel has no room just now
+        flow.nxt = (flow.nxt + len(text)) & _MASK
+
+
+def _syn_options(packet: bytearray, header_bytes: int) -> tuple[int, int]:
+    """The peer's MSS and window shift. The peer is the kernel: its options are well-formed."""
+    mss, wnd_shift = 536, 0
+    at, end = _IP_HEADER_BYTES + _TCP_HEADER_BYTES, _IP_HEADER_BYTES + header_bytes
+    while at < end and packet[at]:
+        kind = packet[at]
+        if kind == 2:
+            mss = int.from_bytes(packet[at + 2 : at + 4], "big")
+        elif kind == 3:
+            wnd_shift = packet[at + 2]
+        at += 1 if kind == 1 else packet[at + 1]
+    return mss, wnd_shift

@@ -8,9 +8,10 @@ DISCARD_PORT = 5009
 """Reads until the peer closes, then closes too."""
 CHARGEN_PORT = 5019
 """Sends until the connection ends."""
-CONNECT_PORTS = range(5100, 5116)
-"""As DISCARD_PORT. Several, because each connection leaves a TIME-WAIT at the peer, which has 28,000 ports for
-each port that it connects to."""
+CONNECT_PORTS = tuple(range(5100, 5116))
+"""As DISCARD_PORT. Several, because each connection leaves a TIME-WAIT of 60 s at the peer, which has 28,000
+ports for each port that it connects to."""
+ALL_PORTS = (ECHO_PORT, DISCARD_PORT, CHARGEN_PORT, *CONNECT_PORTS)
 
 CHUNK = bytes(256 * 1024)
-"""What CHARGEN_PORT's programs write at once."""
+"""What the programs behind CHARGEN_PORT write at once."""

@@ -74,3 +74,7 @@ class Reassembly:
         for start, end in zip(self._starts[keep:], self._ends[keep:], strict=True):
             self.bytes -= end - start
         del self._starts[keep:], self._ends[keep:], self._texts[keep:]
+        if keep and self._ends[-1] > edge:  # only the last range kept can reach across
+            self.bytes -= self._ends[-1] - edge
+            self._texts[-1] = self._texts[-1][: edge - self._starts[-1]]
+            self._ends[-1] = edge

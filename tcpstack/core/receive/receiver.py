@@ -85,7 +85,7 @@ class Receiver:
     def window_field(self) -> int:
         """SEG.WND for a segment that leaves now. The edge moves right where that is worth it (MUST-39)."""
         offered = self.edge
-        opened = self.nxt + self._buffer_bytes - self.queued_bytes
+        opened = self._opened_edge
         if opened - offered >= self._worthwhile_bytes:
             offered = opened
         field = min(max(offered - self.nxt + (1 << self.shift) - 1, 0) >> self.shift, 0xFFFF)
@@ -149,10 +149,11 @@ class Receiver:
         """Whether reads have opened the window enough for an update of its own (RFC 9293 3.8.6.2.2).
 
         By min(MSS, half the buffer), and only where less than half the buffer is still on offer: a peer that
-        may send that much is not waiting, and the next acknowledgement tells it in any case.
+        may send that much is not waiting, and the next acknowledgement tells it in any case. Of a buffer larger than
+        a window field can name, what it can name counts: an update that moves nothing would be a duplicate ACK.
         """
-        opened = self.nxt + self._buffer_bytes - self.queued_bytes - self.edge
-        return opened >= self._worthwhile_bytes and 2 * (self.edge - self.nxt) < self._buffer_bytes
+        opened = self._opened_edge - self.edge
+        return opened >= self._worthwhile_bytes and 2 * (self.edge - self.nxt) < self._offerable_bytes
 
     def clear(self) -> None:
         """Forget all text."""
@@ -162,8 +163,18 @@ class Receiver:
         self.reassembly.trim(0)
 
     @property
+    def _offerable_bytes(self) -> int:
+        """The largest window: the buffer, as far as a scaled field can name it."""
+        return min(self._buffer_bytes, 0xFFFF << self.shift)
+
+    @property
+    def _opened_edge(self) -> int:
+        """Where the right edge would be if each octet of room were offered."""
+        return self.nxt + min(self._buffer_bytes - self.queued_bytes, 0xFFFF << self.shift)
+
+    @property
     def _worthwhile_bytes(self) -> int:
-        return min(self.mss, self._buffer_bytes // 2)
+        return min(self.mss, self._offerable_bytes // 2)
 
     @property
     def _slack_bytes(self) -> int:

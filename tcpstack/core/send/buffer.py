@@ -27,7 +27,7 @@ class SendBuffer:
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Queue octets behind what is there. Raises TypeError where `data` is not bytes-like."""
         if type(data) is not bytes:
-            data = bytes(data)
+            data = bytes(memoryview(data))  # bytes(5) would be five zeros, where a TypeError is due
         size = len(data)
         if size == 0:
             return

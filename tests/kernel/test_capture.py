@@ -1,0 +1,64 @@
+"""tshark reads the capture of every kernel test of this run: what we put on the wire is beyond reproach."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+
+import pytest
+
+from tcpstack.core.segment import SYN, Segment
+from tcpstack.observe.pcapng import OUTBOUND, PcapngWriter
+from tcpstack.wire.dpkt_codec import encode
+from tcpstack.wire.packet import Packet
+
+MTU = 1500
+
+
+def complaints(path):
+    """(packet id, what tshark has against it) for each packet with a bad checksum, a malformed header, or above
+    the MTU. With packets that have no complaint tshark says nothing."""
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is missing: install the package tshark")
+    found = subprocess.run(
+        [
+            "tshark", "-n", "-r", path,
+            "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE",
+            "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE",
+            "-d", "tcp.port==1-65535,data",  # what applications say is theirs to get right
+            "-Y", f"tcp.checksum.status==0 || ip.checksum.status==0 || _ws.malformed || _ws.expert.severity == error || frame.len > {MTU}",
+            "-T", "fields", "-e", "frame.packet_id", "-e", "_ws.expert.message", "-e", "frame.len",
+        ],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    rows = [line.split("\t") for line in found.stdout.splitlines()]
+    return [(int(packet_id, 0), f"{message} ({length} octets)") for packet_id, message, length in rows]
+
+
+async def test_capture_of_all_kernel_tests_has_no_fault_but_those_made_on_purpose(stack, namespace, capture):
+    # One connection at least, also when this test runs alone.
+    await namespace.run("curl", "-s", "http://10.9.0.2:99/")
+    found = await asyncio.to_thread(complaints, capture.path)
+
+    assert capture.path.stat().st_size > 250  # a SYN and a RST at least
+    assert [complaint for complaint in found if complaint[0] not in capture.corrupted] == []
+
+
+@pytest.mark.parametrize("doctored", ["tcp checksum", "ip checksum", "above the mtu", "header cut short"])
+def test_doctored_capture_is_found_out(tmp_path, doctored):
+    text = bytes(range(256)) * (8 if doctored == "above the mtu" else 1)
+    segment = Segment(bytes((10, 9, 0, 1)), 1, bytes((10, 9, 0, 2)), 2, 3, 4, SYN, 5, (text,), len(text), packet_id=77)
+    octets = bytearray(encode(segment).data())
+    if doctored == "tcp checksum":
+        octets[50] ^= 1
+    elif doctored == "ip checksum":
+        octets[8] ^= 1
+    elif doctored == "header cut short":
+        octets[32] = 0x10  # a data offset of one word
+    with PcapngWriter(tmp_path / "doctored.pcapng") as writer:
+        interface = writer.interface("tun0")
+        writer.packet(interface, encode(Segment(*[segment.src, 1, segment.dst, 2, 3, 4, SYN, 5], packet_id=76)), OUTBOUND, 0)
+        writer.packet(interface, Packet((bytes(octets),), id=77), OUTBOUND, 0)
+
+    assert [packet_id for packet_id, _ in complaints(tmp_path / "doctored.pcapng")] == [77]

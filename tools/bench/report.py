@@ -1,0 +1,109 @@
+"""What the bench says: a table that reads as plain text and as Markdown, and its place in a document."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from statistics import median
+
+import uvloop
+
+import tcpstack
+
+from .session import SERVERS, Plan, Series
+
+BEGIN = "<!-- figures: measured by `python -m tools.bench --write docs/performance.md` -->"
+END = "<!-- end of figures -->"
+
+_TITLES = {
+    "bare": "bare loop",
+    "protocol": "tcpstack, Protocol",
+    "streams": "tcpstack, streams",
+    "kernel": "kernel, streams",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one measurement. `more_is_better` says which way round the ratio is taken."""
+
+    title: str
+    name: str
+    field: str
+    more_is_better: bool = True
+
+
+ROWS = (
+    Row("bulk in, Gbit/s", "bulk-in", "gbit_per_s"),
+    Row("bulk in, packets/s", "bulk-in", "packets_per_s"),
+    Row("bulk in, CPU s/GB", "bulk-in", "cpu_s_per_gb", more_is_better=False),
+    Row("bulk out, Gbit/s", "bulk-out", "gbit_per_s"),
+    Row("bulk out, packets/s", "bulk-out", "packets_per_s"),
+    Row("bulk out, CPU s/GB", "bulk-out", "cpu_s_per_gb", more_is_better=False),
+    Row("connections/s", "connects", "per_s"),
+    Row("ping, median us", "ping", "median_us", more_is_better=False),
+    Row("ping, p99 us", "ping", "p99_us", more_is_better=False),
+    Row("ping on one CPU, median us", "ping-pinned", "median_us", more_is_better=False),
+    Row("ping on one CPU, p99 us", "ping-pinned", "p99_us", more_is_better=False),
+)
+
+
+def render(plan: Plan, series: Series) -> str:
+    """The whole report."""
+    lines = [["", *(_TITLES[server] for server in SERVERS)]]
+    lines += [
+        [row.title, *(_cell(row, series, server) for server in SERVERS)] for row in ROWS if row.name in plan.names
+    ]
+    return "\n".join([_conditions(plan, series), "", *_aligned(lines), *_losses(series)]) + "\n"
+
+
+def embedded(document: str, report: str) -> str:
+    """The document with the report between its markers. Raises ValueError where it lacks the markers."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the markers are missing: {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{report}\n{END}{after}"
+
+
+def _cell(row: Row, series: Series, server: str) -> str:
+    values = _values(row, series, server)
+    middle = median(values)
+    figure = f"{_rounded(middle)} ±{(max(values) - min(values)) / 2 / middle:.0%}"
+    if server == SERVERS[0]:
+        return figure
+    # Of each round by itself: what slowed both down cancels out.
+    pairs = zip(values, _values(row, series, SERVERS[0]), strict=True)
+    ratio = median(value / bare if row.more_is_better else bare / value for value, bare in pairs)
+    return f"{_rounded(ratio, 2)}x ({figure})"
+
+
+def _values(row: Row, series: Series, server: str) -> list[float]:
+    return [float(results[row.field]) for results in series[row.name, server]]
+
+
+def _rounded(value: float, digits: int = 3) -> str:
+    """To so many significant digits, without an exponent."""
+    shown = float(f"{value:.{digits}g}")
+    decimals = max(digits - len(str(int(shown))), 0) if shown >= 1 else 3
+    return f"{shown:,.{decimals}f}"
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    first, *rest = ([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines)
+    return [f"| {' | '.join(cells)} |" for cells in (first, rule, *rest)]
+
+
+def _conditions(plan: Plan, series: Series) -> str:
+    controls = {results["congestion_control"] for found in series.values() for results in found if len(results) > 2}
+    linux = ".".join(platform.release().split(".")[:2])
+    lines = [
+        f"tcpstack {tcpstack.__version__}; {platform.python_implementation()} {platform.python_version()}, "
+        f"uvloop {uvloop.__version__}; Linux {linux}, {len(os.sched_getaffinity(0))} CPUs; MTU 1500",
+        f"Medians of {plan.rounds} runs of {plan.seconds:g} s, ± half the range. "
+        "0.50x: half as good as the bare loop in the same round.",
+    ]
+    return "\n".join(lines)
