@@ -46,35 +46,21 @@ class Connection:
     flow      its name: (local address, local port, remote address, remote port)
     state     one of state.py's constants
     error     the OSError that the user is to see, once the connection has died; None before and after an orderly end
+    aborted   whether it ended by our own RST: the user asked for it, or was gone when text was to be had
     user      whoever the connection serves; the engine never looks at it
     """
 
     __slots__ = (
-        "_acks",
-        "_challenged_ns",
-        "_close_queued",
-        "_config",
-        "_orphan_timer_ns",
-        "_orphaned",
-        "_our_mss",
-        "_output",
-        "_peer_options",
-        "_receiver",
-        "_sender",
-        "_soft_error",
-        "_syn_attempts",
-        "_tracer",
-        "error",
-        "flow",
-        "opened_ns",
-        "state",
-        "user",
+        "_acks", "_challenged_ns", "_close_queued", "_config", "_orphan_timer_ns", "_orphaned", "_our_mss",
+        "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_syn_attempts", "_tracer", "aborted",
+        "error", "flow", "opened_ns", "state", "user",
     )  # fmt: skip
 
     def __init__(self, flow: FourTuple, config: Config, iss: int, mtu: int, tracer: Tracer | None = None) -> None:
         self.flow = flow
         self.state = st.CLOSED
         self.error: OSError | None = None
+        self.aborted = False
         self.user: object = None
         self.opened_ns = 0
         self._config = config
@@ -112,7 +98,7 @@ class Connection:
         self.state = st.SYN_RECEIVED
         self._syn_attempts = record.attempts
         self._receiver.synchronize(record.irs)
-        self._receiver.edge = self._receiver.nxt + record.wnd
+        self._receiver.offer(record.wnd)
         self._sender.on_syn_sent(record.opened_ns)
         self._negotiate(record.negotiated(config))
         return self
@@ -297,7 +283,7 @@ class Connection:
             sender.set_window(segment.wnd, segment.seq, 0)
             self._send_syn(SYN | ACK, "SYN,ACK: both ends open at once", now_ns)
             return 0
-        self._receiver.edge = self._receiver.nxt + min(self._config.receive_buffer_bytes, 0xFFFF)
+        self._receiver.offer(min(self._config.receive_buffer_bytes, 0xFFFF))  # as our SYN did
         self._establish(st.RCV_SYN_ACK, segment.wnd, segment.seq, ack, now_ns)
         self._acks.owe("ACK: completes the handshake")
         # Any text or FIN is processed from the sixth step on.

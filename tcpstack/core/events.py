@@ -94,7 +94,8 @@ class FaultHit(Event):
 
 @dataclass(slots=True)
 class ConnectionClosed(Event):
-    """The connection is gone from the stack. `error` is None after an orderly close, else what the user got."""
+    """The connection is gone from the stack. `error` is None after an orderly close, ConnectionAbortedError
+    where we reset it, else what the user got."""
 
     bytes_in: int
     bytes_out: int

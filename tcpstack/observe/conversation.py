@@ -116,6 +116,13 @@ class Conversation:
         """The rows of all that is held: nothing more will come for it."""
         return self.let_go() + self._tell_early() + self._tell_pending()
 
+    def end(self) -> list[Row]:
+        """As `settle`, where the last event opens another connection: what already told of that one is left out."""
+        self._pending = [
+            each for each in self._pending if not isinstance(each, StateChange) or each.before != LISTEN
+        ]
+        return self.settle()
+
     def is_followed_by(self, event: Event) -> bool:
         """The event opens another connection with the same name (its ports were used again)."""
         if isinstance(event, StateChange):

@@ -140,7 +140,7 @@ class Ladder:
         flow = event.flow
         entry = self._live.pop(flow, None)
         if entry is not None and entry[1].is_followed_by(event):
-            self._draw(entry[0], entry[1].settle())
+            self._draw(entry[0], entry[1].end())
             entry = None
         if entry is None:
             entry = self._begin(event)

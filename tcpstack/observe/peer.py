@@ -265,7 +265,8 @@ class KnownPeers:
 class KnownPeer:
     """One connection's other end, as `KnownPeers` knows it.
 
-    A segment of ours changes nothing at the moment it is sent: the change shows with the peer's next segment.
+    It answers with what it knows when it is asked: what a segment of ours brought about shows with that segment
+    where the other stack has processed it by then, else with the next.
     """
 
     inferred = False

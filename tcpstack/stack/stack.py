@@ -446,8 +446,11 @@ class Stack:
             self._time_waits.add(connection.time_wait(now_ns))
         if self.tracer is not None:
             c = connection
+            error = c.error
+            if error is None and c.aborted:
+                error = ConnectionAbortedError(errno.ECONNABORTED, "reset by us")
             totals = (c.bytes_in, c.bytes_out, c.retransmitted)
-            self.tracer(ConnectionClosed(now_ns, c.flow, *totals, c.opened_ns, c.error))
+            self.tracer(ConnectionClosed(now_ns, c.flow, *totals, c.opened_ns, error))
 
     def _drop_record(self, record: SynRecord, listener: Listener) -> None:
         del self._records[record.flow]

@@ -84,5 +84,5 @@ async def turns(count: int = 3) -> None:
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait for what becomes true without a call to a protocol."""
     async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110  nothing signals it
+        while not condition():
             await asyncio.sleep(0.001)

@@ -59,7 +59,7 @@ async def test_attempt_cancelled_after_it_succeeded_resets_the_connection(pair: 
     server = Recorder()
     async with await a.create_server(lambda: server, port=80):
         attempt = asyncio.ensure_future(b.create_connection(Recorder, "10.9.0.1", 80))
-        while not (b.connections and b.connections[0].status()["state"] == "ESTABLISHED"):  # noqa: ASYNC110
+        while not (b.connections and b.connections[0].status()["state"] == "ESTABLISHED"):
             await asyncio.sleep(0)
         assert not attempt.done()
         attempt.cancel()

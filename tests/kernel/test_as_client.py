@@ -7,6 +7,7 @@ import errno
 import sys
 
 import pytest
+
 import tcpstack
 from tcpstack.core.config import SECOND_NS
 

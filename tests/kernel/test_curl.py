@@ -7,6 +7,7 @@ import hashlib
 import os
 
 import pytest
+
 from tcpstack.cli.http_files import Site
 from tcpstack.cli.http_server import HttpServer
 
@@ -40,7 +41,8 @@ async def serve_files(stack, directory, port=80):
 async def hash_uploads(reader, writer):
     """One PUT; the answer is the sha256 of the body."""
     head = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    headers = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:-2])
+    length = int(headers[b"content-length"])
     digest = hashlib.sha256()
     while length:
         chunk = await reader.read(min(length, 1 << 18))
@@ -103,7 +105,9 @@ async def test_keep_alive_fetches_three_pages_over_one_connection(stack, namespa
     assert result.stdout == b"a small page\n1 a small page\n0 a small page\n0 "
 
 
-@pytest.mark.parametrize(("asked", "start", "stop"), [("100-199", 100, 200), ("1000000-", 1000000, None), ("-7", -7, None)])
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"), [("100-199", 100, 200), ("1000000-", 1000000, None), ("-7", -7, None)]
+)
 async def test_range_gives_the_part_asked_for(stack, namespace, directory, asked, start, stop):
     await serve_files(stack, directory)
     result = await namespace.run(*CURL, "-r", asked, "-w", "%{stderr}%{http_code}", "http://10.9.0.2/medium.bin")

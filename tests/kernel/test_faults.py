@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import tcpstack
 from tcpstack.core.events import FaultHit, SegmentOut
 from tcpstack.core.segment import ACK, SYN

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tcpstack.cli.services import echo
 
 CLIENT = Path(__file__).with_name("echo_client.py")

@@ -9,11 +9,16 @@ import pytest
 
 from tcpstack.core.events import ConnectionClosed, Event, FaultHit, SegmentIn, SegmentOut, StateChange
 from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, Options, Segment
-from tcpstack.core.state import CLOSED, ESTABLISHED, LISTEN, SYN_RECEIVED, TRANSITIONS
+from tcpstack.core.state import CLOSED, ESTABLISHED, LISTEN, SYN_RECEIVED, TIMEOUTS, TRANSITIONS, USER_CALLS
 
 BITS = {"SYN": SYN, "ACK": ACK, "FIN": FIN, "RST": RST, "PSH": PSH}
 OURS = (socket.inet_pton(socket.AF_INET, "10.9.0.2"), 80)
 PEERS = (socket.inet_pton(socket.AF_INET, "10.9.0.1"), 41234)
+ARRIVALS: dict[tuple[int, int], list[str]] = {}
+"""The arrivals that lead from one state to another, by the two states."""
+for (state, event), follower in TRANSITIONS.items():
+    if event not in USER_CALLS | TIMEOUTS:
+        ARRIVALS.setdefault((state, follower), []).append(event)
 START_NS = 5_000_000_000
 
 
@@ -68,10 +73,15 @@ class Script:
         return made
 
     def peer(self, bits: str, data: bytes = b"", *, after: int | None = None, before: int | None = None, **fields):
-        """The peer's segment arrives and takes us from `before` (where we are) to `after` (there too)."""
+        """The peer's segment arrives and takes us from `before` (by default where we are) to `after` (there too).
+
+        As in the engine, the state change is told just before the segment.
+        """
         before = self.state if before is None else before
         self.state = before if after is None else after
         made = self.segment(bits, data, out=False, **fields)
+        for cause in ARRIVALS.get((before, self.state), ())[:1]:
+            self.tracer(StateChange(self.now_ns, self.flow, before, self.state, cause))
         self.tracer(SegmentIn(self.now_ns, self.flow, made, before, self.state))
         return made
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import dataclass
+from importlib.metadata import version
 from statistics import median
-
-import uvloop
 
 import tcpstack
 
@@ -55,7 +55,7 @@ def render(plan: Plan, series: Series) -> str:
     lines += [
         [row.title, *(_cell(row, series, server) for server in SERVERS)] for row in ROWS if row.name in plan.names
     ]
-    return "\n".join([_conditions(plan, series), "", *_aligned(lines), *_losses(series)]) + "\n"
+    return "\n".join([*_conditions(plan), *_aligned(lines), *_peculiarities(series)]) + "\n"
 
 
 def embedded(document: str, report: str) -> str:
@@ -86,8 +86,7 @@ def _values(row: Row, series: Series, server: str) -> list[float]:
 def _rounded(value: float, digits: int = 3) -> str:
     """To so many significant digits, without an exponent."""
     shown = float(f"{value:.{digits}g}")
-    decimals = max(digits - len(str(int(shown))), 0) if shown >= 1 else 3
-    return f"{shown:,.{decimals}f}"
+    return f"{shown:,.{max(digits - 1 - math.floor(math.log10(shown)), 0)}f}"
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
@@ -97,13 +96,27 @@ def _aligned(lines: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (first, rule, *rest)]
 
 
-def _conditions(plan: Plan, series: Series) -> str:
-    controls = {results["congestion_control"] for found in series.values() for results in found if len(results) > 2}
-    linux = ".".join(platform.release().split(".")[:2])
-    lines = [
-        f"tcpstack {tcpstack.__version__}; {platform.python_implementation()} {platform.python_version()}, "
-        f"uvloop {uvloop.__version__}; Linux {linux}, {len(os.sched_getaffinity(0))} CPUs; MTU 1500",
-        f"Medians of {plan.rounds} runs of {plan.seconds:g} s, ± half the range. "
+def _conditions(plan: Plan) -> list[str]:
+    python = f"{platform.python_implementation()} {platform.python_version()}, uvloop {version('uvloop')}"
+    linux = f"Linux {'.'.join(platform.release().split('.')[:2])}, {len(os.sched_getaffinity(0))} CPUs"
+    rounds = f"{plan.rounds} rounds" if plan.rounds > 1 else "One round"
+    return [
+        f"tcpstack {tcpstack.__version__}; {python}; {linux}; MTU 1500.",
+        f"{rounds} of {plan.seconds:g} s a measurement: medians, ± half the range. "
         "0.50x: half as good as the bare loop in the same round.",
+        "",
     ]
-    return "\n".join(lines)
+
+
+def _peculiarities(series: Series) -> list[str]:
+    """What the kernel's end has to say of the bulk measurements."""
+    bulk = [(server, found) for (_, server), results in series.items() for found in results]
+    controls = {str(found["congestion_control"]) for _, found in bulk if "congestion_control" in found}
+    resent = dict.fromkeys(SERVERS, 0)
+    for server, found in bulk:
+        resent[server] += int(found.get("retransmissions", 0))
+    lines = [f"The kernel's congestion control was {', '.join(sorted(controls))}."] if controls else []
+    lost = ", ".join(f"{count:,} to the {_TITLES[server]}" for server, count in resent.items() if count)
+    if lost:
+        lines.append(f"Segments that the kernel sent again: {lost}.")
+    return ["", *lines] if lines else []

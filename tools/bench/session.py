@@ -126,15 +126,16 @@ class Server:
 
     def _end(self) -> None:
         process = self._process
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.close()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
         try:
             process.wait(_END_S)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:
             process.kill()
             process.wait()
-        finally:
-            process.stdout.close()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
 
 
 @contextlib.contextmanager
@@ -143,9 +144,12 @@ def _on_one_cpu(pid: int) -> Iterator[None]:
     all_cpus = os.sched_getaffinity(0)
     one_cpu = {min(all_cpus)}
     try:
-        for each in (0, pid):
-            os.sched_setaffinity(each, one_cpu)
+        os.sched_setaffinity(0, one_cpu)
+        # Where the server has died, the measurement will say so.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(pid, one_cpu)
         yield
     finally:
-        for each in (0, pid):
-            os.sched_setaffinity(each, all_cpus)
+        os.sched_setaffinity(0, all_cpus)
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(pid, all_cpus)

@@ -32,7 +32,8 @@ def near(prefix: list[str]) -> None:
     """Serve until standard input ends."""
     command = ("unshare", "-n", "--", sys.executable, "-m", "tools.bench.veth", "far")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout is not None
         holder.stdout.readline()  # it is in its namespace
         with IPRoute() as route:
             peer = {"ifname": _FAR, "net_ns_pid": holder.pid}

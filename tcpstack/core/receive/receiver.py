@@ -43,12 +43,13 @@ class Receiver:
     """
 
     __slots__ = (
-        "_buffer_bytes", "_queue", "_tail", "edge", "fin_seq", "irs", "mss", "nxt", "queued_bytes",
+        "_buffer_bytes", "_largest_offer_bytes", "_queue", "_tail", "edge", "fin_seq", "irs", "mss", "nxt", "queued_bytes",
         "reassembly", "shift",
     )  # fmt: skip
 
     def __init__(self, buffer_bytes: int, mss: int) -> None:
         self._buffer_bytes = buffer_bytes
+        self._largest_offer_bytes = 0
         self._queue: deque[Buffer] = deque()
         self._tail = bytearray()
         self.reassembly = Reassembly(1 + buffer_bytes // _RANGE_BYTES)
@@ -79,7 +80,7 @@ class Receiver:
     def syn_window_field(self) -> int:
         """SEG.WND for our SYN or SYN,ACK, which is never scaled (RFC 7323 2.2)."""
         field = min(self._buffer_bytes, 0xFFFF)
-        self.edge = max(self.edge, self.nxt + field)
+        self.offer(field)
         return field
 
     def window_field(self) -> int:
@@ -89,8 +90,13 @@ class Receiver:
         if opened - offered >= self._worthwhile_bytes:
             offered = opened
         field = min(max(offered - self.nxt + (1 << self.shift) - 1, 0) >> self.shift, 0xFFFF)
-        self.edge = max(self.edge, self.nxt + (field << self.shift))
+        self.offer(field << self.shift)
         return field
+
+    def offer(self, wnd: int) -> None:
+        """A segment with RCV.NXT and a window of `wnd` octets leaves, or has left."""
+        self.edge = max(self.edge, self.nxt + wnd)
+        self._largest_offer_bytes = max(self._largest_offer_bytes, wnd)
 
     def take_text(self, seq: int, payload: tuple[Buffer, ...], size: int) -> int:
         """Process text at `seq`, of which at least part lies in the window. Returns how many octets became
@@ -148,12 +154,12 @@ class Receiver:
     def update_due(self) -> bool:
         """Whether reads have opened the window enough for an update of its own (RFC 9293 3.8.6.2.2).
 
-        By min(MSS, half the buffer), and only where less than half the buffer is still on offer: a peer that
-        may send that much is not waiting, and the next acknowledgement tells it in any case. Of a buffer larger than
-        a window field can name, what it can name counts: an update that moves nothing would be a duplicate ACK.
+        By min(MSS, half the buffer), and only where less than half of the largest window ever offered is still on
+        offer: a peer that may send that much is not waiting (3.8.6.2.1, rule 3), and the next acknowledgement tells
+        it in any case.
         """
-        opened = self._opened_edge - self.edge
-        return opened >= self._worthwhile_bytes and 2 * (self.edge - self.nxt) < self._offerable_bytes
+        opened = self.nxt + self._buffer_bytes - self.queued_bytes - self.edge
+        return opened >= self._worthwhile_bytes and 2 * (self.edge - self.nxt) < self._largest_offer_bytes
 
     def clear(self) -> None:
         """Forget all text."""

@@ -4,7 +4,8 @@ What is lost, and what to send again, is a range [next, end) of sequence numbers
 
 RFC 6582 inflates cwnd by a segment for each duplicate acknowledgement: each says that one segment has left the
 network. Here cwnd stays the controller's and what left is subtracted from what is in flight (`departed_bytes`):
-the same arithmetic, and the same place where a SACK scoreboard knows better.
+the same arithmetic, and the same place where a SACK scoreboard knows better. It is an estimate, since a duplicate
+does not say which segment left, or whether the network doubled one; so it is held to what can have left.
 """
 
 from __future__ import annotations
@@ -47,18 +48,20 @@ class Recovery:
         """A duplicate acknowledgement (RFC 5681 2) of `una` came. ENTERED on the third, else NOTHING."""
         self._dup_acks += 1
         if self.active:
-            self.departed_bytes = min(self.departed_bytes + mss_bytes, nxt - una)
+            self.departed_bytes += mss_bytes
+            self._bound_departed(una, nxt)
             return NOTHING
         # RFC 6582 3.2 step 1: only what was sent after the last recovery can tell of a new loss.
         if self._dup_acks != DUP_THRESHOLD or una <= self._recover:
             return NOTHING
         self.active = True
         self._recover = nxt
-        self.departed_bytes = min(DUP_THRESHOLD * mss_bytes, nxt - una)
         self._resend(una, min(una + mss_bytes, nxt), "retransmission: third duplicate ACK")
+        self.departed_bytes = DUP_THRESHOLD * mss_bytes
+        self._bound_departed(una, nxt)
         return ENTERED
 
-    def on_new_ack(self, una: int, acked_bytes: int, mss_bytes: int) -> int:
+    def on_new_ack(self, una: int, nxt: int, acked_bytes: int, mss_bytes: int) -> int:
         """SND.UNA moved up to `una` by `acked_bytes`. PARTIAL or RECOVERED in fast recovery, else NOTHING."""
         self._dup_acks = 0
         self.next = max(self.next, una)
@@ -69,9 +72,12 @@ class Recovery:
             self.active = False
             self.departed_bytes = 0
             return RECOVERED
-        # RFC 6582 3.2, partial acknowledgement: the next hole is known; take back what was acknowledged, less one.
-        self.departed_bytes = max(self.departed_bytes - max(acked_bytes - mss_bytes, 0), 0)
+        # RFC 6582 3.2, partial acknowledgement: the next hole is known. Take back what was acknowledged, less a segment
+        # where it is at least one. Deviates where acknowledgements were lost: cwnd deflates to ssthresh, not below it.
+        taken_back = acked_bytes - mss_bytes if acked_bytes >= mss_bytes else acked_bytes
+        self.departed_bytes = max(self.departed_bytes - taken_back, 0)
         self._resend(una, min(una + mss_bytes, self._recover), "retransmission: partial ACK in fast recovery")
+        self._bound_departed(una, nxt)
         return PARTIAL
 
     def on_timeout(self, una: int, nxt: int) -> None:
@@ -84,12 +90,18 @@ class Recovery:
 
     def resend_probe(self, una: int, nxt: int) -> None:
         """The window reopened after a probe octet that the peer had no room for: it goes again at once."""
+        self.departed_bytes = 0
         self._resend(una, nxt, "retransmission: the window reopened after a probe")
 
     def on_resent(self, end: int) -> None:
         """The range was sent again up to `end`."""
         self.next = end
         self.forced = False
+
+    def _bound_departed(self, una: int, nxt: int) -> None:
+        # RFC 5681 3.2 step 4: no more than is outstanding, or duplicates that the network or an attacker makes up
+        # would turn into licence to send.
+        self.departed_bytes = min(self.departed_bytes, nxt - una - self.lost_bytes)
 
     def _resend(self, start: int, end: int, reason: str) -> None:
         self.next = start

@@ -80,7 +80,7 @@ class Sender:
         self._small_end = iss  # end of the last text shorter than a full segment (Minshall's variable)
         self._timed_end = 0  # acknowledging this ends the round trip that is being timed; 0: none is
         self._timed_ns = 0
-        self._una_since_ns = 0  # when SND.UNA became what it is, or the peer last answered a probe
+        self._una_since_ns = NEVER  # since when what is at SND.UNA waits for an answer; NEVER where nothing does
         self._persist_backoff = 0
         self._forced_octets = 0  # to be sent whatever the window says: a probe or the override timeout
 
@@ -130,11 +130,11 @@ class Sender:
         self.rtt.on_progress()
         if retransmitted:
             self.rtt.on_handshake_retransmitted(SYN_LOST_RTO_NS)
-        else:
+        elif self._timed_end:
             self.rtt.on_sample(now_ns - self._timed_ns)
         self._timed_end = 0
         self.una = ack
-        self._una_since_ns = now_ns
+        self._una_since_ns = NEVER
         self.timer_ns = NEVER
         self.set_window(wnd, seq, ack)
 
@@ -142,16 +142,19 @@ class Sender:
 
     def set_window(self, wnd: int, seq: int, ack: int) -> None:
         """SND.WND <- SEG.WND (scaled), SND.WL1 <- SEG.SEQ, SND.WL2 <- SEG.ACK."""
-        reopened = wnd > 0 and self.wnd == 0 and self.una < self.nxt
+        reopened = wnd > 0 and self.wnd == 0
         self.wnd = wnd
         self.wl1 = seq
         self.wl2 = ack
         if wnd > self.max_wnd:
             self.max_wnd = wnd
-        if reopened and self._persist_backoff:
-            # The probe octet found no room and was dropped: a window update alone must get things going.
-            self.recovery.resend_probe(self.una, self.nxt)
-        if wnd:
+        if reopened and (self._persist_backoff or self.una == self.nxt):
+            # The timer that runs is the persist timer: up to a minute, where a retransmission timeout is due.
+            self.timer_ns = NEVER
+            self._forced_octets = 0
+            if self.una < self.nxt:
+                # The probe octet found no room and was dropped: a window update alone must get things going.
+                self.recovery.resend_probe(self.una, self.nxt)
             self._persist_backoff = 0
 
     def on_ack(self, ack: int, now_ns: int) -> int:
@@ -162,14 +165,14 @@ class Sender:
         acked = sample.acked_bytes = ack - self.una
         self.una = ack
         self.buffer.release(ack)
-        self._una_since_ns = now_ns
+        self._una_since_ns = now_ns if ack < self.nxt else NEVER
         sample.rtt_ns = 0
         if self._timed_end and ack >= self._timed_end:
             self._timed_end = 0
             sample.rtt_ns = now_ns - self._timed_ns
             self.rtt.on_sample(sample.rtt_ns)
         self.rtt.on_progress()
-        found = recovery.on_new_ack(ack, acked, self.mss)
+        found = recovery.on_new_ack(ack, self.nxt, acked, self.mss)
         if found == RECOVERED:
             self.congestion.on_recovered(self.nxt - ack, now_ns)
         elif found == NOTHING:
@@ -181,37 +184,41 @@ class Sender:
         return found
 
     def on_duplicate_ack(self, now_ns: int) -> int:
-        """A duplicate acknowledgement by RFC 5681 2. Returns recovery's finding."""
+        """A duplicate acknowledgement by RFC 5681 2. Returns recovery's finding.
+
+        One that answers a zero-window probe looks alike, but tells of a full buffer and not of a loss.
+        """
+        if self._persist_backoff:
+            return NOTHING
         found = self.recovery.on_duplicate(self.una, self.nxt, self.mss)
         if found != NOTHING:
             self.congestion.on_loss(self.nxt - self.una, now_ns)
         return found
 
     def on_probe_answered(self, now_ns: int) -> None:
-        """MUST-37: as long as the peer answers our probes, the connection stays open."""
+        """MUST-37: as long as the peer answers our probes, the connection stays open: R2 counts from the next one."""
         if self._persist_backoff:
-            self._una_since_ns = now_ns
+            self._una_since_ns = NEVER
 
     # -- what leaves
 
     def next_chunk(self, now_ns: int) -> Chunk | None:
         """The next segment that may leave now, or None. A chunk that is returned counts as sent."""
+        if self._forced_octets:  # first: a closed window holds retransmissions back, and must be probed all the same
+            return self._forced_chunk(now_ns)
         if self.recovery.next < self.recovery.end:
             return self._retransmission()
-        if self._forced_octets:
-            return self._forced_chunk(now_ns)
         return self._new_chunk(now_ns)
 
     def arm(self, now_ns: int) -> None:
         """After all that may leave has left: see that the right timer runs, if any has to."""
         if self.una < self.nxt and (self.wnd > 0 or self.una == self.iss):
+            self._una_since_ns = min(self._una_since_ns, now_ns)
             if self.timer_ns == NEVER:
                 self._arm(now_ns, self.rtt.rto_ns)
         elif self.una < self.nxt or self.buffer.end > self.nxt or self._fin_pending:
             # Nothing in flight that could bring an ACK, yet something to say: zero or silly window.
             if self.timer_ns == NEVER:
-                if self._una_since_ns == 0 or not self._persist_backoff:
-                    self._una_since_ns = now_ns
                 self._arm(now_ns, self._persist_interval_ns())
         else:
             self.timer_ns = NEVER
@@ -227,6 +234,7 @@ class Sender:
             self._arm(now_ns, self.rtt.rto_ns)
             return RETRANSMIT
         if self.wnd == 0 or self.una == self.nxt:
+            self._una_since_ns = min(self._una_since_ns, now_ns)
             self._forced_octets = 1 if self.wnd == 0 else self.wnd
             if self.wnd == 0:
                 self._persist_backoff += 1
@@ -245,11 +253,12 @@ class Sender:
     def _retransmission(self) -> Chunk | None:
         recovery = self.recovery
         seq = recovery.next
-        size = min(self.mss, recovery.end - seq)
-        if not recovery.forced:
-            # SHLD-16: within the window; and within the congestion window, what goes again counts as in flight.
-            if self.in_flight_bytes + size > self.congestion.cwnd_bytes or seq + size > self.una + self.wnd:
-                return None
+        # SHLD-16: what lies within the window, where the peer has shrunk it.
+        size = min(self.mss, recovery.end - seq, max(self.una + self.wnd - seq, 0))
+        if recovery.forced:
+            size = size or 1
+        elif size == 0 or self.in_flight_bytes + size > self.congestion.cwnd_bytes:
+            return None  # what goes again counts as in flight
         end = seq + size
         fin = self.fin_seq is not None and end > self.fin_seq
         if fin:
@@ -272,7 +281,7 @@ class Sender:
         room = min(
             window,
             self.congestion.cwnd_bytes - self.in_flight_bytes,
-            self._config.send_buffer_bytes - (seq - self.una),
+            max(self._config.send_buffer_bytes, self.mss) - (seq - self.una),
         )
         size = min(queued, self.mss, room)
         if size <= 0:
@@ -298,14 +307,16 @@ class Sender:
         if self.una < self.nxt:  # the probe before is unanswered or found no room: the same octet again
             self.retransmitted += 1
             fin = self.una == self.fin_seq
-            return Chunk(self.una, 0 if fin else 1, fin, False, REASON_PROBE)
+            return Chunk(self.una, 0 if fin else 1, fin, self.una + 1 == self.buffer.end, REASON_PROBE)
         fin = self.nxt == self.fin_seq
         return self._take(self.nxt, 0 if fin else 1, fin, now_ns, REASON_PROBE)
 
     def _take(self, seq: int, size: int, fin: bool, now_ns: int, reason: str) -> Chunk:
         end = seq + size + fin
-        if self.una == seq and not self._persist_backoff:
-            self._una_since_ns = now_ns
+        if self.una == seq:
+            # RFC 6298 5.1: nothing was outstanding, so the timer that runs, if any, is not the retransmission timer.
+            self.timer_ns = NEVER
+            self._una_since_ns = min(self._una_since_ns, now_ns)
         self.nxt = end
         if size < self.mss:
             self._small_end = seq + size

@@ -1,0 +1,115 @@
+"""The bench in short: every measurement against every server, and what becomes of its processes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.bench.__main__ import main
+from tools.bench.report import BEGIN, END, ROWS, embedded, render
+from tools.bench.session import NAMES, SERVERS, BenchError, Plan, Series, Server, run
+
+PROJECT = Path(__file__).parents[2]
+PLAN = Plan(seconds=0.2, rounds=1)
+
+
+@pytest.fixture(scope="module")
+def series() -> Series:
+    return run(PLAN)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_measurement_gives_sane_figures(series, name, server):
+    (results,) = series[name, server]
+    rows = [row for row in ROWS if row.name == name]
+    assert rows, "each measurement is shown"
+    for row in rows:
+        assert results[row.field] > 0, row.title
+    if name.startswith("bulk"):
+        # MTU 1500: the text of a packet is what 40 octets of headers leave, timestamps or not.
+        octets_a_packet = results["gbit_per_s"] * 1e9 / 8 / results["packets_per_s"]
+        assert 1200 < octets_a_packet <= 1460
+        # A process of one thread: its CPU time is at most the time.
+        assert results["cpu_s_per_gb"] * results["gbit_per_s"] / 8 < 1.1
+    if name.startswith("ping"):
+        assert 1 < results["median_us"] <= results["p99_us"] < 200_000
+
+
+def test_report_shows_each_row_with_ratios_to_the_bare_loop(series):
+    lines = render(PLAN, series).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + len(ROWS)
+    assert len({len(line) for line in table}) == 1, "columns are aligned"
+    for row, line in zip(ROWS, table[2:], strict=True):
+        title, bare, *others = (cell.strip() for cell in line.strip("|").split("|"))
+        assert title == row.title
+        assert "x (" not in bare
+        assert len(others) == len(SERVERS) - 1
+        assert all("x (" in cell for cell in others)
+
+
+def test_ratio_is_of_the_same_round_and_more_is_better():
+    plan = Plan(names=("connects", "ping"), rounds=3)
+    series: Series = {(name, server): [] for name in plan.names for server in SERVERS}
+    for pace in (1, 10, 2):
+        for server in SERVERS:
+            half = 1 if server == "bare" else 2
+            series["connects", server].append({"per_s": 1000.0 * pace / half})
+            series["ping", server].append({"median_us": 20.0 / pace * half, "p99_us": 40.0 / pace * half})
+
+    report = render(plan, series)
+
+    connects = next(line for line in report.splitlines() if line.startswith("| connections/s"))
+    assert "| 2,000 ±225% |" in connects
+    assert connects.count("0.50x (1,000 ±225%)") == 3
+    median = next(line for line in report.splitlines() if line.startswith("| ping, median"))
+    assert median.count("0.50x (20.0 ") == 3
+
+
+def test_embedding_replaces_what_is_between_the_markers():
+    once = embedded(f"before\n{BEGIN}\nold\n{END}\nafter\n", "new\n")
+    assert once == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    assert embedded(once, "new\n") == once
+    with pytest.raises(ValueError, match="markers are missing"):
+        embedded("no markers", "new\n")
+
+
+def test_document_has_the_markers():
+    embedded((PROJECT / "docs" / "performance.md").read_text(encoding="utf-8"), "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["speed"], "'speed' is none of bulk-in"),
+        (["--rounds", "0"], "'0' is not a number above 0"),
+        (["--seconds", "soon"], "'soon' is not a number above 0"),
+        (["--write", "x.md", "ping"], "--write takes no selection"),
+    ],
+)
+def test_bad_arguments_are_explained(arguments, complaint, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert complaint in capsys.readouterr().err
+
+
+def test_server_that_is_gone_fails_the_measurement_by_name():
+    with Server("bare") as server:
+        server.end()
+        with pytest.raises(BenchError, match="^ping against bare failed: "):
+            server.measure("ping", PLAN)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_bench_that_is_ended_by_a_signal_leaves_no_process(number):
+    command = (sys.executable, "-m", "tools.bench", "--seconds", "20", "bulk-in")
+    with subprocess.Popen(command, cwd=PROJECT, start_new_session=True) as bench:
+        _wait_for(lambda: any("kernel_peer" in line for line in _descendants(bench.pid).values()))
+        started = _descendants(bench.pid)
+        assert len(started) >= 1 + 2 * len(SERVERS)
+        bench.send_signal(number)
