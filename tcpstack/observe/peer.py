@@ -126,12 +126,13 @@ class PeerInference:
             self._apply(RCV_RST_OR_SYN_PASSIVE if passive else RCV_RST)
             return self._move(before)
         start, end = self._extent(segment)
-        if flags & SYN:
-            self._apply(RCV_SYN_ACK if flags & ACK and self._acked_by(segment) > 0 else RCV_SYN)
-        if flags & ACK:
-            acked = self._acked_by(segment)
-            if acked > 0:
-                self._apply(RCV_ACK_OF_SYN)
+        acked = self._acked_by(segment) if flags & ACK else 0
+        if flags & SYN and not flags & ACK:
+            self._apply(RCV_SYN)
+        if acked > 0:
+            if flags & SYN:
+                self._apply(RCV_SYN_ACK)
+            self._apply(RCV_ACK_OF_SYN)
             if self._peer_fin_end is not None and acked >= self._peer_fin_end:
                 self._apply(RCV_ACK_OF_FIN)
         self._fill(start, end)

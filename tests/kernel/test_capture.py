@@ -14,6 +14,13 @@ from tcpstack.wire.dpkt_codec import encode
 from tcpstack.wire.packet import Packet
 
 MTU = 1500
+FAULTS = (
+    "tcp.checksum.status == 0",
+    "ip.checksum.status == 0",
+    "_ws.malformed",
+    "_ws.expert.severity == error",
+    f"frame.len > {MTU}",
+)
 
 
 def complaints(path):
@@ -27,7 +34,7 @@ def complaints(path):
             "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE",
             "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE",
             "-d", "tcp.port==1-65535,data",  # what applications say is theirs to get right
-            "-Y", f"tcp.checksum.status==0 || ip.checksum.status==0 || _ws.malformed || _ws.expert.severity == error || frame.len > {MTU}",
+            "-Y", " || ".join(FAULTS),
             "-T", "fields", "-e", "frame.packet_id", "-e", "_ws.expert.message", "-e", "frame.len",
         ],
         capture_output=True, text=True, check=True, timeout=300,
@@ -58,7 +65,8 @@ def test_doctored_capture_is_found_out(tmp_path, doctored):
         octets[32] = 0x10  # a data offset of one word
     with PcapngWriter(tmp_path / "doctored.pcapng") as writer:
         interface = writer.interface("tun0")
-        writer.packet(interface, encode(Segment(*[segment.src, 1, segment.dst, 2, 3, 4, SYN, 5], packet_id=76)), OUTBOUND, 0)
+        good = encode(Segment(segment.src, 1, segment.dst, 2, 3, 0, SYN, 5, packet_id=76))
+        writer.packet(interface, good, OUTBOUND, 0)
         writer.packet(interface, Packet((bytes(octets),), id=77), OUTBOUND, 0)
 
     assert [packet_id for packet_id, _ in complaints(tmp_path / "doctored.pcapng")] == [77]

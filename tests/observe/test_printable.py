@@ -68,8 +68,11 @@ def test_octets_in_decimal_units(count, shown):
 
 @pytest.mark.parametrize(
     ("time_ns", "shown"),
-    [(0, "0.0 ms"), (3_140_000, "3.1 ms"), (999_600_000, "1.00 s"), (1_240_000_000, "1.24 s"), (125_000_000_000, "2 min 5 s")],
-)
+    [
+        (0, "0.0 ms"), (3_140_000, "3.1 ms"), (999_600_000, "1.00 s"), (1_240_000_000, "1.24 s"),
+        (125_000_000_000, "2 min 5 s"),
+    ],
+)  # fmt: skip
 def test_duration_in_the_unit_that_fits(time_ns, shown):
     assert duration(time_ns) == shown
 

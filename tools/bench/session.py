@@ -88,7 +88,7 @@ class Server:
                 raise BenchError(f"the server {self._kind} did not start")
             ready = json.loads(line)
         except BaseException:
-            self._end()
+            self.end()
             raise
         self._pid: int = ready["pid"]
         self._address: str = ready["address"]
@@ -96,7 +96,7 @@ class Server:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._end()
+        self.end()
 
     def measure(self, name: str, plan: Plan) -> Results:
         """One run of one measurement. Raises BenchError."""
@@ -124,7 +124,8 @@ class Server:
         results: Results = json.loads(peer.stdout)
         return results
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the server. Idempotent."""
         process = self._process
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None

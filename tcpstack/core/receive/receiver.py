@@ -43,8 +43,8 @@ class Receiver:
     """
 
     __slots__ = (
-        "_buffer_bytes", "_largest_offer_bytes", "_queue", "_tail", "edge", "fin_seq", "irs", "mss", "nxt", "queued_bytes",
-        "reassembly", "shift",
+        "_buffer_bytes", "_largest_offer_bytes", "_queue", "_tail", "edge", "fin_seq", "irs", "mss", "nxt",
+        "queued_bytes", "reassembly", "shift",
     )  # fmt: skip
 
     def __init__(self, buffer_bytes: int, mss: int) -> None:
