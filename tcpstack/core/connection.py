@@ -345,6 +345,8 @@ class Connection:
 
     def _check_rst(self, seq: int, now_ns: int) -> int:
         """Second check, RFC 5961 3: only a RST at RCV.NXT resets, one elsewhere in the window earns a challenge."""
+        if seq < self._receiver.nxt:
+            return 0  # outside the window, though its text may reach into it
         if seq != self._receiver.nxt:
             self._challenge("challenge ACK: RST in the window, not at RCV.NXT", now_ns)
             return 0

@@ -98,6 +98,8 @@ def on_syn_received(record: SynRecord, segment: Segment, config: Config, now_ns:
         return STAY, _challenge(record, "ACK: segment outside the window", config, now_ns)
     # Second, check the RST bit (RFC 5961 3).
     if flags & RST:
+        if seq < rcv_nxt:
+            return STAY, None  # outside the window, though its text may reach into it
         if seq == rcv_nxt:
             return BACK_TO_LISTEN, None
         return STAY, _challenge(record, "challenge ACK: RST in the window, not at RCV.NXT", config, now_ns)

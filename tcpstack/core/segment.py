@@ -70,7 +70,7 @@ class Options:
         shown = ", ".join(
             f"{name}={value!r}"
             for name in ("mss", "wscale", "sack_permitted", "timestamps", "sack", "unknown", "malformed")
-            if (value := getattr(self, name)) not in (None, False, ())
+            if (value := getattr(self, name)) is not None and value is not False and value != ()
         )
         return f"Options({shown})"
 

@@ -57,6 +57,8 @@ def on_time_wait(
         return STAY, _limited_ack(entry, "ACK: segment outside the window (TIME-WAIT)", challenge_ack_ns, now_ns)
     # Second, check the RST bit (RFC 5961 3).
     if flags & RST:
+        if seq < entry.rcv_nxt:
+            return STAY, None  # outside the window, though its text may reach into it
         if seq == entry.rcv_nxt:
             return GONE, None
         reason = "challenge ACK: RST in the window, not at RCV.NXT"

@@ -22,6 +22,8 @@ from .story import Story
 from .wording import describe, fate
 
 _FATAL = ("dropped", "corrupted")
+_COPIES = 64
+"""Copies waited for at once: another rule may have killed one, so that it never comes."""
 _ALONE = USER_CALLS | TIMEOUTS | {RCV_UNREACHABLE}
 """Causes of a state change that no arriving segment stands for."""
 
@@ -148,11 +150,11 @@ class Conversation:
         rows = self._tell_moves_before(event)
         ours = (event.before, event.after)
         arrow = self._arrow(event.time_ns, segment, False, ours, self._peer.sent(segment))
-        copy = self._copies.get(segment.packet_id)
-        if copy is not None:
-            self._copies[segment.packet_id] = True
-            if copy:
+        if segment.packet_id in self._copies:
+            if self._copies.pop(segment.packet_id):
                 arrow.details.append("the copy that the fault rule made")
+            else:
+                self._copies[segment.packet_id] = True
         self._state = event.after
         rows.append(arrow)
         rows += self._agreement(event)
@@ -201,6 +203,8 @@ class Conversation:
         if hit.action not in _FATAL or hit.direction == "out":
             if hit.direction == "in" and hit.action == "duplicated":
                 self._copies[hit.packet_id] = False
+                if len(self._copies) > _COPIES:
+                    del self._copies[next(iter(self._copies))]
             elif hit.action in _FATAL:
                 self._peer.lost(segment)
             isn = (self._story.ours if hit.direction == "out" else self._story.theirs).isn or 0

@@ -62,7 +62,7 @@ class Ladder:
              drawn when the next event tells whether a fault rule killed it; with `defer`, in this turn at the
              latest. `flush` does the same by hand.
 
-    Where it draws as things happen, each line starts with the number of its conversation.
+    Where it draws as things happen, each line starts with the number of its conversation, once there are several.
     """
 
     def __init__(
@@ -160,7 +160,8 @@ class Ladder:
             self._transcripts[number] = _Transcript()
         local, lport, remote, rport = flow
         us, them = self._names
-        lines = [] if self._only is not None and number == 1 else [self._layout.title(number)]
+        alone = number == 1 and (self._only is not None or self._write is not None)
+        lines = [] if alone else [self._layout.title(number)]
         if number == 1:
             lines += self._layout.legend(us, them, inferred=peer.inferred)
         ends = (f"{us} {endpoint(local, lport)}", f"{them} {endpoint(remote, rport)}")
@@ -175,7 +176,9 @@ class Ladder:
 
     def _emit(self, number: int, lines: list[str]) -> None:
         if self._write is not None:
-            gutter = f"{number:>{_GUTTER - 1}} " if self._gutter else ""
+            # Nothing has to be told apart before a second conversation begins.
+            shown = f"{number:>{_GUTTER - 1}} " if self._count > 1 else " " * _GUTTER
+            gutter = shown if self._gutter else ""
             self._write(joined([gutter + line for line in lines]))
         elif number in self._transcripts:
             for line in lines:

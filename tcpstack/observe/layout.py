@@ -78,7 +78,9 @@ class Layout:
     def note(self, note: Note) -> list[str]:
         """A note: one sentence between dashes."""
         width = self.width - self._gutter - len(_MARGIN)
-        lines = self._wrap(f"— {note.text} —", width, "  ")
+        lines = self._wrap(note.text, width - 4)
+        lines = [("  " if index else "— ") + line for index, line in enumerate(lines)]
+        lines[-1] += " —"
         lines = [self._paint(line, _SGR[note.tone]) for line in lines]
         return [f"{self._time(note.time_ns)}  {lines[0]}", *(_MARGIN + line for line in lines[1:])]
 
@@ -110,10 +112,10 @@ class Layout:
         shaft = width // 2 if arrow.dead else width
         label = list(arrow.label)
         unfit: list[str] = []
-        while len(" ".join(label)) + 8 > width and len(label) > 1:
+        while len(" ".join(label)) + 7 > width and len(label) > 1:
             unfit.insert(0, label.pop())
         text = f" {printable(' '.join(label))} "
-        shaft = max(shaft, len(text) + 6)
+        shaft = max(shaft, len(text) + 5)
         if arrow.out:
             return f"───{text}{'─' * (shaft - len(text) - 4)}{'X' if arrow.dead else '>'}", unfit
         line = f"{'X' if arrow.dead else '<'}──{text}{'─' * (shaft - len(text) - 3)}"
@@ -135,11 +137,14 @@ class Layout:
 
     @staticmethod
     def _time(time_ns: int) -> str:
-        return f"{time_ns / 1e6:>{_TIME}.3f}"
+        """In ms, with as many decimals (three at most) as leave the columns where they are."""
+        time_ms = time_ns / 1e6
+        decimals = 3 if time_ms < 9_999.9995 else 2 if time_ms < 99_999.995 else 1
+        return f"{time_ms:>{_TIME}.{decimals}f}"
 
     @staticmethod
-    def _wrap(text: str, width: int, indent: str = "") -> list[str]:
-        return textwrap.wrap(printable(text), width, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    def _wrap(text: str, width: int) -> list[str]:
+        return textwrap.wrap(printable(text), width, break_on_hyphens=False) or [""]
 
     def _paint(self, text: str, sgr: str) -> str:
         if self._ascii:

@@ -168,17 +168,18 @@ class PeerInference:
             self._apply(CLOSE)
             return Move(before, self.state)
         # It sent this before our FIN reached it. So: back to where it was, its CLOSE, and only then our FIN.
+        never = STATE_NAMES[self.state]
         self.state = before = self._before_our_fin
         self._apply(CLOSE)
         closing = self.state
         self._apply(RCV_FIN)
-        return Move(before, closing, self._correction("FINs", closing))
+        return Move(before, closing, self._correction("FINs", closing, f", so it was not in {never}"))
 
-    def _correction(self, crossed: str, before: int) -> str:
+    def _correction(self, crossed: str, before: int, so: str = "") -> str:
         if self.state == before:
             return ""
         names = f"{STATE_NAMES[before]} → {STATE_NAMES[self.state]}"
-        return f"the {crossed} crossed: it sent this one before ours arrived; ours then takes it {names}"
+        return f"the {crossed} crossed: it sent this one before ours arrived{so}; ours then takes it {names}"
 
     def _learn_from_ack(self, acked: int) -> int:
         """Follow what an acknowledgement from the peer proves to have arrived there; returns the state that the

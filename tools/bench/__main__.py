@@ -4,8 +4,8 @@
     python -m tools.bench --quick bulk-in ping        some of it, in short
     python -m tools.bench --write docs/performance.md everything, into the document
 
-Needs what `tcpstack run` needs: root, or user namespaces and /dev/net/tun. The machine should have nothing else
-to do, and two CPUs: one for each end.
+Needs what `tcpstack run` needs: root, or user namespaces and /dev/net/tun. The machine should have two CPUs, one
+for each end, and nothing else to do.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import socket
 import struct
 import sys
@@ -30,12 +31,13 @@ Results = dict[str, float | str]
 
 @dataclass(frozen=True)
 class Task:
-    """Measure `name` (of MEASUREMENTS) for `seconds` after `warm_up_s`, against the server at `address`, which is
-    process `pid`."""
+    """On CPU `cpu`, measure `name` (of MEASUREMENTS) for `seconds` after `warm_up_s`, against the server at `address`,
+    which is process `pid`."""
 
     name: str
     address: str
     pid: int
+    cpu: int
     seconds: float
     warm_up_s: float
 
@@ -189,4 +191,5 @@ def _conditions(connection: socket.socket) -> Results:
 
 if __name__ == "__main__":
     task = Task(**json.loads(sys.argv[1]))
+    os.sched_setaffinity(0, {task.cpu})
     print(json.dumps(MEASUREMENTS[task.name](task)))

@@ -44,8 +44,8 @@ ROWS = (
     Row("connections/s", "connects", "per_s"),
     Row("ping, median us", "ping", "median_us", more_is_better=False),
     Row("ping, p99 us", "ping", "p99_us", more_is_better=False),
-    Row("ping on one CPU, median us", "ping-pinned", "median_us", more_is_better=False),
-    Row("ping on one CPU, p99 us", "ping-pinned", "p99_us", more_is_better=False),
+    Row("ping on one CPU, median us", "ping-on-one-cpu", "median_us", more_is_better=False),
+    Row("ping on one CPU, p99 us", "ping-on-one-cpu", "p99_us", more_is_better=False),
 )
 
 

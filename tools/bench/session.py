@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,9 +17,9 @@ from .kernel_peer import MEASUREMENTS, Results, Task
 SERVERS = ("bare", "protocol", "streams", "kernel")
 """As tools.bench.serve calls them. The first is what the others are compared with."""
 
-PINNED_PING = "ping-pinned"
-NAMES = (*MEASUREMENTS, PINNED_PING)
-"""What can be measured: all that the peer knows; and its ping again, with both processes on one CPU."""
+PING_ON_ONE_CPU = "ping-on-one-cpu"
+NAMES = (*MEASUREMENTS, PING_ON_ONE_CPU)
+"""What can be measured: all that the peer knows, server and peer on a CPU each; and its ping again on one CPU."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _END_S = 5.0
@@ -87,12 +87,13 @@ class Server:
             if not line:
                 raise BenchError(f"the server {self._kind} did not start")
             ready = json.loads(line)
+            self._pid: int = ready["pid"]
+            self._address: str = ready["address"]
+            self._exec_prefix: list[str] = ready["exec_prefix"]
+            os.sched_setaffinity(self._pid, {_cpus()[0]})
         except BaseException:
             self.end()
             raise
-        self._pid: int = ready["pid"]
-        self._address: str = ready["address"]
-        self._exec_prefix: list[str] = ready["exec_prefix"]
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -100,12 +101,11 @@ class Server:
 
     def measure(self, name: str, plan: Plan) -> Results:
         """One run of one measurement. Raises BenchError."""
-        pinned = name == PINNED_PING
-        task = Task("ping" if pinned else name, self._address, self._pid, plan.seconds, plan.warm_up_s)
-        with _on_one_cpu(self._pid) if pinned else contextlib.nullcontext():
-            return self._run_peer(name, task)
-
-    def _run_peer(self, name: str, task: Task) -> Results:
+        server_cpu, peer_cpu = _cpus()
+        if name == PING_ON_ONE_CPU:
+            task = Task("ping", self._address, self._pid, server_cpu, plan.seconds, plan.warm_up_s)
+        else:
+            task = Task(name, self._address, self._pid, peer_cpu, plan.seconds, plan.warm_up_s)
         try:
             peer = subprocess.run(
                 (*self._exec_prefix, sys.executable, "-m", "tools.bench.kernel_peer", task.to_json()),
@@ -139,18 +139,7 @@ class Server:
                 raise
 
 
-@contextlib.contextmanager
-def _on_one_cpu(pid: int) -> Iterator[None]:
-    """Keep process `pid`, this one, and children that it starts, on one and the same CPU."""
-    all_cpus = os.sched_getaffinity(0)
-    one_cpu = {min(all_cpus)}
-    try:
-        os.sched_setaffinity(0, one_cpu)
-        # Where the server has died, the measurement will say so.
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(pid, one_cpu)
-        yield
-    finally:
-        os.sched_setaffinity(0, all_cpus)
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(pid, all_cpus)
+def _cpus() -> tuple[int, int]:
+    """Where the server runs, and where the peer does: left to the scheduler, they share a CPU in some runs."""
+    available = os.sched_getaffinity(0)
+    return min(available), max(available)
