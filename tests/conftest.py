@@ -9,8 +9,13 @@ from collections.abc import Callable, Generator
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from tcpstack.device.namespace import Namespace, NamespaceError
+
+# A machine that is busy with something else is no failure.
+settings.register_profile("tcpstack", deadline=None)
+settings.load_profile("tcpstack")
 
 
 def pytest_asyncio_loop_factories(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,7 +17,7 @@ from tcpstack.device.namespace import Namespace
 pytestmark = pytest.mark.kernel
 
 PREAMBLE = """
-    import asyncio, json, subprocess, sys, uvloop
+    import asyncio, json, socket, subprocess, sys, uvloop
     import tcpstack
 
     async def answer(reader, writer):
@@ -61,7 +60,12 @@ async def run_inside(namespace: Namespace, program: str, loop: asyncio.AbstractE
         *namespace.exec_prefix, sys.executable, "-W", "error", "-c", source, kind,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    out, errors = await asyncio.wait_for(process.communicate(), 30)
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), 30)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
     assert process.returncode == 0, errors.decode()
     return json.loads(out)
 
@@ -89,7 +93,6 @@ async def test_missing_device_is_created_with_the_kernel_at_the_first_free_addre
 
 
 async def test_device_that_is_up_in_the_subnet_is_left_as_it_is(inside: Namespace) -> None:
-    assert shutil.which("ip")
     shown = await run_inside(
         inside,
         """
@@ -148,7 +151,7 @@ async def test_device_that_is_deleted_ends_connections_and_wait_closed_with_devi
         """
         async def main():
             async with tcpstack.open_tun("tun0", "10.9.0.2/24") as stack:
-                kernel_server = await asyncio.start_server(lambda reader, writer: None, "10.9.0.1", 8000)
+                kernel_server = socket.create_server(("10.9.0.1", 8000))
                 reader, writer = await stack.open_connection("10.9.0.1", 8000)
                 ip("link", "delete", "tun0")
                 errors = []

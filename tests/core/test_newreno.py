@@ -78,7 +78,7 @@ def test_congestion_avoidance_grows_by_a_segment_a_window_however_it_is_acknowle
         assert control.cwnd_bytes == 10 * MSS
         control.on_ack(acked(step, control.cwnd_bytes), 0)
     assert control.cwnd_bytes == 11 * MSS
-    for _ in range(11 * MSS // step - 1):
+    for _ in range(-(-11 * MSS // step) - 1):
         control.on_ack(acked(step, control.cwnd_bytes), 0)
     assert control.cwnd_bytes == 11 * MSS
     control.on_ack(acked(step, control.cwnd_bytes), 0)

@@ -449,7 +449,7 @@ class TestSeveralConversations:
         arrows = [re.sub(r"^ +(\d) .*(SYN(,ACK)?) seq.*", r"\1 \2", line) for line in lines if " seq 0" in line]
         assert arrows[0].startswith("       0.000  LISTEN")  # as long as it is alone it needs no number
         assert arrows[1:] == ["2 SYN", "2 SYN,ACK", "1 SYN,ACK"]
-        assert all(re.match(r"  [12] ", line) for line in lines)
+        assert all(re.match(r"  [ 12] ", line) for line in lines)
         assert sum("count from each end's" in line for line in lines) == 1
 
     def test_render_groups_interleaved_conversations(self, script, ladder):

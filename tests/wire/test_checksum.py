@@ -11,6 +11,8 @@ from tcpstack.wire.checksum import VALID, checksum, complement, ones_complement_
 # Zeros and all-ones are where ones'-complement arithmetic has its corners: make them common.
 octets = st.one_of(
     st.binary(max_size=64),
+    # Long ones are folded before the remainder is taken.
+    st.builds(lambda part, times: part * times, st.binary(min_size=1, max_size=64), st.integers(1, 1000)),
     st.lists(st.sampled_from([0x00, 0xFF]), max_size=32).map(bytes),
 )
 

@@ -95,7 +95,6 @@ def measure_connects(task: Task) -> Results:
     """Connections, one after another: connect, close. From time to time the server's FIN is waited for, so that
     no backlog of connections grows, of which the server has seen only the handshake, or nothing at all."""
     ports = itertools.cycle(CONNECT_PORTS)
-    counts = itertools.count()
 
     def connect() -> None:
         port = next(ports)
@@ -103,12 +102,10 @@ def measure_connects(task: Task) -> Results:
             if port == CONNECT_PORTS[-1]:
                 connection.shutdown(socket.SHUT_WR)
                 connection.recv(1)
-        next(counts)
 
     _repeat(connect, task.warm_up_s)
-    first = next(counts)
-    elapsed_s = _repeat(connect, task.seconds)
-    return {"per_s": (next(counts) - first - 1) / elapsed_s}
+    times, elapsed_s = _repeat(connect, task.seconds)
+    return {"per_s": times / elapsed_s}
 
 
 def measure_ping(task: Task) -> Results:
@@ -156,9 +153,7 @@ def _connected(task: Task, port: int) -> socket.socket:
     return connection
 
 
-def _read_around(
-    task: Task, connection: socket.socket, step: Callable[[], object]
-) -> tuple[Reading, Reading]:
+def _read_around(task: Task, connection: socket.socket, step: Callable[[], object]) -> tuple[Reading, Reading]:
     """The meters before and after `task.seconds` of steps, when it has warmed up."""
     _repeat(step, task.warm_up_s)
     before = Reading.take(task, connection)
@@ -166,13 +161,15 @@ def _read_around(
     return before, Reading.take(task, connection)
 
 
-def _repeat(step: Callable[[], object], seconds: float) -> float:
-    """Do steps for so long, at least one. Returns how long it took, in seconds."""
-    start_s = now_s = time.perf_counter()
-    while now_s < start_s + seconds or now_s == start_s:
+def _repeat(step: Callable[[], object], seconds: float) -> tuple[int, float]:
+    """Do steps for so long, at least one. Returns how many, and how long they took in seconds."""
+    start_s = time.perf_counter()
+    times, elapsed_s = 0, 0.0
+    while times == 0 or elapsed_s < seconds:
         step()
-        now_s = time.perf_counter()
-    return now_s - start_s
+        times += 1
+        elapsed_s = time.perf_counter() - start_s
+    return times, elapsed_s
 
 
 def _bulk_results(before: Reading, after: Reading, octets: int, segments: int) -> Results:
