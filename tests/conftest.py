@@ -30,10 +30,10 @@ def kernel_is_required() -> bool:
 
 
 @functools.cache
-def kernel_problem() -> str | None:
-    """Why no namespace with a TUN device can be had here; None where one can. Tried once."""
+def kernel_problem(device: str | None) -> str | None:
+    """Why no namespace with such a device (Namespace.open's) can be had here; None where one can. Tried once."""
     try:
-        Namespace.open().close()
+        Namespace.open(device=device).close()
     except NamespaceError as error:
         return error.strerror
     return None
@@ -43,7 +43,7 @@ def kernel_problem() -> str | None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("kernel") is None:
         return
-    problem = kernel_problem()
+    problem = kernel_problem("tun" if item.get_closest_marker("tun") else None)
     if problem is not None:
         pytest.skip(f"no kernel test can run here: {problem}")
 

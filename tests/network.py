@@ -216,7 +216,9 @@ class Network:
 
     # ------------------------------------------------------------------ users
 
-    def listen(self, stack: Stack, port: int, *, accept: bool = True, reading: bool = True, **options: object) -> Listener:
+    def listen(
+        self, stack: Stack, port: int, *, accept: bool = True, reading: bool = True, **options: object
+    ) -> Listener:
         """A listener; unless `accept` is False, what connects is accepted at once and gets an App (`accepted`)."""
         listener = stack.listen(port, **options)  # type: ignore[arg-type]
 

@@ -127,9 +127,6 @@ async def tun_device(name: str | None, own: Sequence[Interface], mtu: int | None
     return device
 
 
-_tun_device = tun_device
-
-
 def _interface_state(name: str) -> tuple[bool, list[Interface]]:
     """Whether the interface is up, and the kernel's addresses on it. For a thread without a running loop."""
     from pyroute2 import IPRoute  # slow to import, see netlink.py

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import TypeAlias
 
 from ..core.connection import Connection
@@ -45,16 +46,21 @@ def socket_address(address: bytes, port: int) -> SocketAddress:
 class PseudoSocket:
     """A connection's (or, with `conn` None, a listener's) socket as far as names and options go.
 
-    TCP_NODELAY acts on the connection. Keepalive, buffer sizes and address reuse are accepted and remembered
+    TCP_NODELAY acts on the connection, through `set_nodelay`. Keepalive, buffer sizes and address reuse are accepted and remembered
     only. Any other option raises OSError(ENOPROTOOPT), as a kernel without it would.
     """
 
-    __slots__ = ("_conn", "_peername", "_remembered", "_sockname")
+    __slots__ = ("_conn", "_peername", "_remembered", "_set_nodelay", "_sockname")
 
     def __init__(
-        self, conn: Connection | None, sockname: SocketAddress, peername: SocketAddress | None
+        self,
+        conn: Connection | None,
+        sockname: SocketAddress,
+        peername: SocketAddress | None,
+        set_nodelay: Callable[[bool], None] | None = None,
     ) -> None:
         self._conn = conn
+        self._set_nodelay = set_nodelay
         self._sockname = sockname
         self._peername = peername
         self._remembered: dict[tuple[int, int], int] = {}
@@ -108,8 +114,8 @@ class PseudoSocket:
         """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one."""
         number = value if isinstance(value, int) else int.from_bytes(value, "little")
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
-            if self._conn is not None:
-                self._conn.nodelay = bool(number)
+            if self._set_nodelay is not None:
+                self._set_nodelay(bool(number))
         elif (level, optname) in _REMEMBERED:
             self._remembered[level, optname] = number
         else:

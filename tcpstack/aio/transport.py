@@ -93,11 +93,16 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             return self._sockname()
         if name == "socket":
             if self._socket is None:
-                self._socket = PseudoSocket(self._conn, self._sockname(), self._peername())
+                self._socket = PseudoSocket(self._conn, self._sockname(), self._peername(), self._set_nodelay)
             return self._socket
         if name == "tcpstack":
             return self._conn.status()
         return default
+
+    def _set_nodelay(self, value: bool) -> None:
+        if not self._detached:
+            self._stack.set_nodelay(self._conn, value, self._driver.clock())
+            self._driver.after_activity()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol  # Protocol or BufferedProtocol: `_buffered` says which
@@ -162,7 +167,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         if self._closing or self._eof_written:
             return
         self._eof_written = True
-        self._shut_down()
+        self._stack.shutdown(self._conn, self._driver.clock())
         self._driver.after_activity()
 
     def can_write_eof(self) -> bool:
@@ -175,20 +180,17 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
     def close(self) -> None:
         """Send what is queued, then FIN; connection_lost(None) comes when all is sent, not yet received.
 
-        Text that arrived and was not read makes it a reset, which tells the peer that it was not processed
-        (RFC 9293 3.10.4 does not say so; RFC 2525 2.17 does).
+        Text that arrived and was not read makes it a reset instead of the FIN, once all is sent: the peer learns
+        that it was not processed (RFC 9293 3.6.1, SHLD-3; RFC 2525 2.17).
         """
         if self._closing:
             return
         self._closing = True
-        if self._conn.unsent_bytes:
-            if not self._eof_written:
-                self._shut_down()
-            # A close from a callback: what the end of the batch sends may be all.
-            self._loop.call_soon(self._release_when_sent)
+        if self._conn.unsent_bytes and not self._eof_written:
+            # Now, so that the FIN goes with the last text.
+            self._stack.shutdown(self._conn, self._driver.clock())
             self._driver.after_activity()
-        else:
-            self._release_when_sent()
+        self._release_when_sent()
 
     def abort(self) -> None:
         """Reset the connection now; what was queued is lost."""
@@ -221,12 +223,6 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         self._lost_writes += 1
         if self._lost_writes >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
             logger.warning("socket.send() raised exception.")
-
-    def _shut_down(self) -> None:
-        try:
-            self._stack.shutdown(self._conn, self._driver.clock())
-        except OSError:
-            self._end(self._conn.error)
 
     def _release_when_sent(self) -> None:
         """After close(): leave the connection to the engine once nothing of ours waits to be sent."""

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 from .. import __version__
 from .arguments import ServeOptions, add_serve_options, serve_options
+from .doctor_arguments import add_doctor_parser
+from .netcat_arguments import NetcatOptions, add_netcat_parser, netcat_options
 
 DESCRIPTION = "A TCP in Python, behind a TUN device: it answers for an IP address of its own."
 SERVE = """\
@@ -45,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     dashes = arguments.index("--") if "--" in arguments else len(arguments)
     try:
         parsed = _parser().parse_args(arguments[:dashes])
+        if parsed.subcommand == "doctor":
+            if dashes < len(arguments):
+                raise ValueError("doctor runs no command: leave out what follows '--'")
+            return _doctor(parsed.tun, parsed.json)
+        if parsed.subcommand == "nc":
+            return _netcat(netcat_options(parsed, arguments[dashes + 1 :]))
         options = serve_options(parsed)
         if parsed.subcommand == "run":
             # Where COMMAND began before the dashes, they are its own.
@@ -79,6 +87,18 @@ def _run(options: ServeOptions, command: list[str]) -> int:
     return run(options, command)
 
 
+def _doctor(tun: str | None, as_json: bool) -> int:
+    from .doctor import doctor
+
+    return doctor(tun, as_json=as_json)
+
+
+def _netcat(options: NetcatOptions) -> int:
+    from .netcat import netcat
+
+    return netcat(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tcpstack", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"tcpstack {__version__}", help="say which and exit")
@@ -98,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="tcpstack run [serve's options] -- COMMAND...",
     )
+    add_doctor_parser(commands)
+    add_netcat_parser(commands)
     add_serve_options(serve)
     add_serve_options(run)
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...", help="what to run there")

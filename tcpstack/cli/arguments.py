@@ -33,22 +33,14 @@ class ServeOptions:
     verbose: bool
 
 
-def add_serve_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options on `parser`; `serve_options` reads what it has parsed."""
+def add_stack_options(parser: argparse.ArgumentParser) -> None:
+    """Declare on `parser` what every stack has: its device, addresses, loop, capture and faults."""
     parser.add_argument("--tun", metavar="NAME", default="tun0", help="the TUN device (default: tun0)")
     parser.add_argument(
         "--address", metavar="CIDR", action="append", type=_address,
         help="an address of the stack with its prefix length; may be repeated "
         "(default: 10.9.0.2/24 and fd09::2/64)",
     )  # fmt: skip
-    for name, port in SERVICES:
-        parser.add_argument(
-            f"--{name}", metavar="PORT", type=_port, default=port,
-            help=f"where to serve {name}; 0 is off (default: {port or 'off'})",
-        )  # fmt: skip
-    parser.add_argument(
-        "--dir", metavar="DIR", type=_directory, help="what http serves (default: a page that says hello)"
-    )
     parser.add_argument(
         "--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop (default: uvloop)"
     )
@@ -60,9 +52,22 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         help="harm packets on purpose: 'drop syn nth=1', 'loss 5%% seed=7', 'duplicate 5%%', 'reorder 5%%', "
         "'corrupt 1%%'; dir=in or dir=out limits a rule to one direction; may be repeated",
     )  # fmt: skip
+
+
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on `parser`; `serve_options` reads what it has parsed."""
+    for name, port in SERVICES:
+        parser.add_argument(
+            f"--{name}", metavar="PORT", type=_port, default=port,
+            help=f"where to serve {name}; 0 is off (default: {port or 'off'})",
+        )  # fmt: skip
+    parser.add_argument(
+        "--dir", metavar="DIR", type=_directory, help="what http serves (default: a page that says hello)"
+    )
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="print the conversation as a ladder, as it happens"
     )
+    add_stack_options(parser)
 
 
 def serve_options(parsed: argparse.Namespace) -> ServeOptions:
@@ -75,14 +80,9 @@ def serve_options(parsed: argparse.Namespace) -> ServeOptions:
                 f"--{by_port[port]} and --{name} cannot share port {port}: move one, or give it 0 for off"
             )
         by_port[port] = name
-    addresses = tuple(parsed.address or map(ip_interface, DEFAULT_ADDRESSES))
-    hosts = [address.ip for address in addresses]
-    twice = next((host for host in hosts if hosts.count(host) > 1), None)
-    if twice is not None:
-        raise ValueError(f"--address names {twice} twice")
     return ServeOptions(
         tun=parsed.tun,
-        addresses=addresses,
+        addresses=stack_addresses(parsed),
         ports=ports,
         directory=parsed.dir,
         loop=parsed.loop,
@@ -90,6 +90,16 @@ def serve_options(parsed: argparse.Namespace) -> ServeOptions:
         faults=tuple(parsed.fault),
         verbose=parsed.verbose,
     )
+
+
+def stack_addresses(parsed: argparse.Namespace) -> tuple[Interface, ...]:
+    """The stack's addresses. Raises ValueError where one is named twice."""
+    addresses = tuple(parsed.address or map(ip_interface, DEFAULT_ADDRESSES))
+    hosts = [address.ip for address in addresses]
+    twice = next((host for host in hosts if hosts.count(host) > 1), None)
+    if twice is not None:
+        raise ValueError(f"--address names {twice} twice")
+    return addresses
 
 
 def _address(text: str) -> Interface:

@@ -1,4 +1,4 @@
-"""`tcpstack run`: a namespace, the stack with its services behind a TUN in it, and one command that runs there.
+"""`tcpstack run`: a namespace, the stack with its services behind a device in it, and one command that runs there.
 
 The command is the namespace's; the stack stays in this process, outside, and outlives the command by as long as
 its connections take to finish.
@@ -11,17 +11,18 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from subprocess import Popen
 from types import TracebackType
 from typing import Self
 
 from ..aio.host import Host
-from ..aio.opening import kernel_addresses, open_tun
+from ..aio.opening import open_tun
 from ..device.base import DeviceError
 from ..device.namespace import Namespace
 from .arguments import ServeOptions
 from .hosting import GRACE_S, Services, event_loop, first_of
+from .inside import command_environment, open_namespace
 from .watching import Printer, Watch
 
 PATIENCE_S = 0.25
@@ -34,12 +35,11 @@ def run(options: ServeOptions, command: Sequence[str]) -> int:
     """Run `command` in a namespace of its own with the stack of `options`. Returns its exit status: 128 + N where
     signal N ended it, 127 where it was not found, 126 where it cannot be executed.
 
-    Raises NamespaceError (no namespace, no TUN), OSError (the capture's file), ValueError (addresses).
+    Raises NamespaceError (no namespace, no device), OSError (the capture's file), ValueError (addresses).
     """
-    kernel = [str(address) for address in kernel_addresses(options.addresses, ())]
     # The namespace first: the kernel ends its processes with the thread that made it, so that is to be this one.
     with (
-        Namespace.open(kernel, tun_name=options.tun) as namespace,
+        open_namespace(options.addresses, options.tun, verbose=options.verbose) as namespace,
         asyncio.Runner(loop_factory=lambda: event_loop(options.loop)) as runner,
     ):
         return runner.run(_run(namespace, options, command))
@@ -49,7 +49,7 @@ async def _run(namespace: Namespace, options: ServeOptions, command: Sequence[st
     watch = Watch(Printer(sys.stderr), verbose=options.verbose, summary=False, trace=options.trace)
     try:
         async with open_tun(
-            device=watch.device(namespace.tun), addresses=options.addresses, tracer=watch.tracer,
+            device=watch.device(namespace.device), addresses=options.addresses, tracer=watch.tracer,
             faults=options.faults, grace_s=0,
         ) as host:  # fmt: skip
             services = Services(host, options.ports, options.directory)
@@ -57,9 +57,9 @@ async def _run(namespace: Namespace, options: ServeOptions, command: Sequence[st
             # Signals may come as soon as the command runs, and are for it: no await before the handlers stand.
             with _Command(namespace.process) as running:
                 try:
-                    namespace.start(command, env=_environment(options, os.environ))
+                    namespace.start(command, env=command_environment(options.addresses, os.environ))
                 except OSError as error:
-                    return _cannot_run(command[0], error)
+                    return cannot_run(command[0], error)
                 loss = asyncio.create_task(_tell_when_lost(host))
                 status = await running.exit_status()
                 loss.cancel()
@@ -93,15 +93,7 @@ class _Command:
 
     async def exit_status(self) -> int:
         """Wait for the command to end. 128 + N where signal N ended it."""
-        loop = asyncio.get_running_loop()
-        over = asyncio.Event()
-        descriptor = os.pidfd_open(self._process.pid)
-        try:
-            loop.add_reader(descriptor, over.set)
-            await over.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        await end_of(self._process)
         self._ended = True
         status = self._process.wait()
         return 128 - status if status < 0 else status
@@ -117,6 +109,19 @@ class _Command:
             self.abort.set()
         else:
             self._process.send_signal(signal.SIGTERM)
+
+
+async def end_of(process: Popen[bytes]) -> None:
+    """Return when `process` has ended; it is not waited for, so its status is still to be had."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        loop.add_reader(descriptor, over.set)
+        await over.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _is_foreground() -> bool:
@@ -140,22 +145,8 @@ async def _tell_when_lost(host: Host) -> None:
         print(f"tcpstack: {error.strerror}; the command goes on without the stack", file=sys.stderr, flush=True)
 
 
-def _environment(options: ServeOptions, ours: Mapping[str, str]) -> dict[str, str]:
-    """The command's environment: ours, with the stack's addresses, and with these kept from any proxy."""
-    environment = dict(ours)
-    hosts = [str(address.ip) for address in options.addresses]
-    for version, name in ((4, "TCPSTACK_ADDRESS"), (6, "TCPSTACK_ADDRESS6")):
-        of_version = [str(address.ip) for address in options.addresses if address.version == version]
-        if of_version:
-            environment[name] = of_version[0]
-    # curl prefers the small name where both stand, so each gets what the other had where it was not set.
-    for name, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
-        present = ours.get(name) or ours.get(other, "")
-        environment[name] = ",".join(filter(None, (present, *hosts))) if present != "*" else present
-    return environment
-
-
-def _cannot_run(name: str, error: OSError) -> int:
+def cannot_run(name: str, error: OSError) -> int:
+    """Say on stderr why the command `name` does not run. Returns the exit status for it."""
     if not isinstance(error, FileNotFoundError):
         print(f"tcpstack: {name!r} cannot be run: {error.strerror}", file=sys.stderr)
         return NOT_EXECUTABLE

@@ -371,15 +371,19 @@ class Connection:
         if ack is None or not sender.una - sender.max_wnd <= ack <= sender.nxt:
             self._challenge("challenge ACK: the ACK field is outside what we sent", now_ns)
             return DROPPED
-        if ack > sender.una:
+        news = ack > sender.una
+        if news:
             self._soft_error = None  # the path works again
             self._trace_recovery(sender.on_ack(ack, now_ns), now_ns)
         elif ack == sender.una:
-            sender.on_probe_answered(now_ns)
+            if not self._orphaned:  # RFC 6429: with nobody to decide about it, a window closed for R2 is the end
+                sender.on_probe_answered(now_ns)
             # RFC 5681 2: a duplicate has text outstanding before it, none in it, and changes nothing.
             if sender.nxt > ack and segment.len == 0 and wnd == sender.wnd:
                 self._trace_recovery(sender.on_duplicate_ack(now_ns), now_ns)
-        if ack >= sender.una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack)):
+        # Deviates from the letter, as Linux: a new SEG.ACK brings a new SEG.WND whatever SEG.SEQ, which is old where the
+        # peer retransmits. SND.WND counts from SND.UNA: kept as it was, it would reach beyond what was ever offered.
+        if news or (ack >= sender.una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack))):
             sender.set_window(wnd, seq, ack)
         return self._fin_acknowledged(now_ns) if sender.fin_acknowledged else 0
 
@@ -495,8 +499,9 @@ class Connection:
     def time_wait(self, now_ns: int) -> TimeWait:
         """What is to be kept of a connection in TIME-WAIT. Take it after the last `transmit`."""
         sender, receiver = self._sender, self._receiver
-        expires_ns = now_ns + self._config.time_wait_ns
-        return TimeWait(self.flow, sender.nxt, receiver.nxt, max(receiver.wnd, 0), receiver.window_field(), expires_ns)
+        wnd_field = receiver.window_field()
+        lasts_ns = self._config.time_wait_ns
+        return TimeWait(self.flow, sender.nxt, receiver.nxt, max(receiver.wnd, 0), wnd_field, lasts_ns, now_ns)
 
     # ------------------------------------------------------------------ inside
 

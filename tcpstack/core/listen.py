@@ -137,6 +137,6 @@ def _challenge(record: SynRecord, reason: str, config: Config, now_ns: int) -> S
         return None
     record.challenged_ns = now_ns
     local, lport, remote, rport = record.flow
-    return Segment(
-        local, lport, remote, rport, (record.iss + 1) & MASK, (record.irs + 1) & MASK, ACK, record.wnd, reason=reason
-    )
+    seq, ack = (record.iss + 1) & MASK, (record.irs + 1) & MASK
+    shift = record.negotiated(config).rcv_shift  # unlike that of the SYN,ACK, this window field is scaled
+    return Segment(local, lport, remote, rport, seq, ack, ACK, -(-record.wnd >> shift), reason=reason)

@@ -33,7 +33,7 @@ class Output:
 
     def reset(self, reason: str) -> None:
         """<SEQ=SND.NXT><CTL=RST>, and nothing else any more (3.10.5)."""
-        self._controls = [self._segment(self._ack_seq(), RST, reason, ack=0)]
+        self._controls = [self._segment(self._ack_seq(), RST, reason)]
 
     def take_controls(self) -> list[Segment]:
         """What is left to say for a connection that is CLOSED."""
@@ -48,8 +48,9 @@ class Output:
             segments.append(self._syn())
             sender.on_syn_sent(now_ns)
         if acks.duplicates:
-            seq = self._ack_seq()
-            segments += [self._segment(seq, ACK, reason, ack=ack) for ack, reason in acks.duplicates]
+            segments += [self._duplicate(ack, reason) for ack, reason in acks.duplicates]
+            if acks.duplicates[-1][0] == self._receiver.nxt and not acks.reason:
+                acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
             acks.duplicates.clear()
         if sender.una > sender.iss:  # our SYN is acknowledged
             while max_bytes > 0 and (chunk := sender.next_chunk(now_ns)) is not None:
@@ -78,14 +79,22 @@ class Output:
             segment.payload_len = chunk.size
         return segment
 
-    def _segment(self, seq: int, flags: int, reason: str, ack: int | None = None) -> Segment:
-        local, lport, remote, rport = self._flow
+    def _duplicate(self, ack: int, reason: str) -> Segment:
+        # The right edge stays where the peer knows it, seen from `ack`: RCV.NXT may have moved on since, and reads may
+        # have opened the window, but with another window this would be no duplicate (RFC 5681 2).
         receiver = self._receiver
+        field = min((max(receiver.edge - ack, 0) + (1 << receiver.shift) - 1) >> receiver.shift, 0xFFFF)
+        receiver.edge = max(receiver.edge, ack + (field << receiver.shift))
+        local, lport, remote, rport = self._flow
+        return Segment(local, lport, remote, rport, self._ack_seq() & MASK, ack & MASK, ACK, field, reason=reason)
+
+    def _segment(self, seq: int, flags: int, reason: str) -> Segment:
+        local, lport, remote, rport = self._flow
         if flags & RST:
             return Segment(local, lport, remote, rport, seq & MASK, 0, flags, 0, reason=reason)
-        number = receiver.nxt if ack is None else ack
+        receiver = self._receiver
         return Segment(
-            local, lport, remote, rport, seq & MASK, number & MASK, flags, receiver.window_field(), reason=reason
+            local, lport, remote, rport, seq & MASK, receiver.nxt & MASK, flags, receiver.window_field(), reason=reason
         )
 
     def _ack_seq(self) -> int:

@@ -18,19 +18,20 @@ NEW_INCARNATION = 3
 
 
 class TimeWait:
-    """`snd_nxt` and `rcv_nxt` are unbounded, `wnd_field` is the last SEG.WND sent; times in ns."""
+    """`snd_nxt` and `rcv_nxt` are unbounded, `wnd_field` is the last SEG.WND sent; `lasts_ns` are its 2 MSL."""
 
-    __slots__ = ("challenged_ns", "expires_ns", "flow", "rcv_nxt", "rcv_wnd", "snd_nxt", "wnd_field")
+    __slots__ = ("challenged_ns", "expires_ns", "flow", "lasts_ns", "rcv_nxt", "rcv_wnd", "snd_nxt", "wnd_field")
 
     def __init__(
-        self, flow: FourTuple, snd_nxt: int, rcv_nxt: int, rcv_wnd: int, wnd_field: int, expires_ns: int
+        self, flow: FourTuple, snd_nxt: int, rcv_nxt: int, rcv_wnd: int, wnd_field: int, lasts_ns: int, now_ns: int
     ) -> None:
         self.flow = flow
         self.snd_nxt = snd_nxt
         self.rcv_nxt = rcv_nxt
         self.rcv_wnd = rcv_wnd
         self.wnd_field = wnd_field
-        self.expires_ns = expires_ns
+        self.lasts_ns = lasts_ns
+        self.expires_ns = now_ns + lasts_ns
         self.challenged_ns = 0
 
 
@@ -54,6 +55,8 @@ def on_time_wait(
         if flags & FIN and seq is not None and seq + segment.len == entry.rcv_nxt:
             # "The only thing that can arrive is a retransmission of the remote FIN. Acknowledge it, and restart."
             return RESTART, _ack(entry, "ACK: the peer repeats its FIN, our last ACK was lost")
+        if segment.payload_len and not flags & SYN:
+            return STAY, _ack(entry, "ACK: text that we have already")  # no ACK answers that: it needs no limit
         return STAY, _limited_ack(entry, "ACK: segment outside the window (TIME-WAIT)", challenge_ack_ns, now_ns)
     # Second, check the RST bit (RFC 5961 3).
     if flags & RST:

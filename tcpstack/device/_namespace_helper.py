@@ -1,12 +1,13 @@
 """The process inside a private network namespace; `namespace.py` started it and is the socket's other end.
 
-    request   {"name", "addresses", "mtu", "txqueuelen"}, one message
-    answer    {"name", "mtu"} with the TUN's descriptor, or {"errno", "message"} and the end
+    request   {"device", "name", "addresses", "mtu", "txqueuelen", "names"}, one message
+    answer    {"device", "name", "mtu", "fallback_reason", "names_problem"} with the device's descriptors, or
+              {"errno", "message"} and the end
     go        {"argv", "env", "parent"} in as many messages as it takes, the first with descriptors for stdin,
               stdout and stderr; then the parent shuts its side down. No go before that: the end
     answer    nothing, the socket closes as COMMAND takes this process over; or {"errno", "message"}
 
-Until the go it holds the namespace, and of the device nothing: that lives as long as the parent's descriptor.
+Until the go it holds the namespace, and of the device nothing: that lives as long as the parent's descriptors.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import socket
 import sys
 from typing import Any
 
-from . import netlink
-from .tun import TunDevice
+from . import names, netlink, veth
+from .base import DeviceError
+from .packet_socket import PacketSocketDevice
+from .tun import NoTunError, TunDevice
 
 _CHUNK_BYTES = 65_536
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -45,12 +48,49 @@ def main(fd: int) -> None:
 
 
 def _set_up(link: socket.socket, request: dict[str, Any]) -> None:
-    tun = TunDevice.open(request["name"])
+    device, fallback_reason = _open_device(request)
     netlink.configure("lo")
-    netlink.configure(tun.name, request["addresses"], mtu=request["mtu"], txqueuelen=request["txqueuelen"])
-    answer = {"name": tun.name, "mtu": request["mtu"]}
-    socket.send_fds(link, [json.dumps(answer).encode()], [tun.fileno()])
-    tun.close()
+    answer = {
+        "device": "tun" if isinstance(device, TunDevice) else "veth",
+        "name": device.name,
+        "mtu": request["mtu"],
+        "fallback_reason": fallback_reason,
+        "names_problem": _install(request["names"]),
+    }
+    fds = [device.fileno()] if isinstance(device, TunDevice) else [device.fileno(), device.kernels_fd]
+    socket.send_fds(link, [json.dumps(answer).encode()], fds)
+    device.close()
+
+
+def _open_device(request: dict[str, Any]) -> tuple[TunDevice | PacketSocketDevice, str | None]:
+    """The device, its kernel's end configured; and why it is not the one that "auto" would rather have."""
+    name, addresses = request["name"], request["addresses"]
+    sizes = {key: request[key] for key in ("mtu", "txqueuelen")}
+    if request["device"] == "veth":
+        return veth.open_veth(name, addresses, **sizes), None
+    try:
+        device = TunDevice.open(name)
+    except NoTunError as no_tun:
+        if request["device"] == "tun":
+            raise
+        try:
+            return veth.open_veth(name, addresses, **sizes), no_tun.problem
+        except DeviceError as no_veth:
+            # The TUN's remedy is the one to tell: it is the device that works best.
+            message = f"{no_tun.strerror} (nor is a veth pair to be had: {no_veth.strerror})"
+            raise DeviceError(no_tun.errno, message) from None
+    netlink.configure(name, addresses, **sizes)
+    return device, None
+
+
+def _install(wanted: dict[str, list[str]]) -> str | None:
+    """See to it that COMMAND knows these names; or say why it does not."""
+    if wanted:
+        try:
+            names.install(wanted)
+        except OSError as error:
+            return error.strerror or str(error)
+    return None
 
 
 def _wait_for_go(link: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:

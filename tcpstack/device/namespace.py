@@ -1,12 +1,13 @@
-"""A network namespace of one's own with a TUN device in it, whose other end is here.
+"""A network namespace of one's own with a network device in it, whose other end is here.
 
     with Namespace.open() as namespace:           # 10.9.0.1 and fd09::1 inside
-        ...                                       # a stack on namespace.tun: the engine stays in this process
+        ...                                       # a stack on namespace.device: the engine stays in this process
         subprocess.run([*namespace.exec_prefix, "ping", "-c1", "10.9.0.2"])
         namespace.start(["bash"])                 # the helper that has held the namespace becomes bash
 
 util-linux's `unshare` makes the namespace and runs a helper in it (_namespace_helper.py), which opens the
-TUN, passes the descriptor here, and waits. Nothing forks: a child would share this process's epoll. With
+device, passes its descriptor here, and waits. The device is a TUN, or where this user can have none the end of a
+veth pair (veth.py). Nothing forks: a child would share this process's epoll. With
 CAP_SYS_ADMIN and CAP_NET_ADMIN a network namespace is enough; anybody else gets a user namespace around it,
 with their own uid and ambient capabilities, so that COMMAND may be tcpdump or ping.
 
@@ -31,10 +32,15 @@ from typing import Any, Self
 
 from .base import DeviceError
 from .netlink import TXQUEUELEN
+from .packet_socket import PacketSocketDevice
 from .tun import TunDevice
 
 KERNEL_ADDRESSES = ("10.9.0.1/24", "fd09::1/64")
-"""The kernel's side of the TUN unless told otherwise."""
+"""The kernel's side of the device unless told otherwise."""
+DEVICES = ("auto", "tun", "veth")
+"""The kinds of device that may be asked for: "auto" is a TUN, or where /dev/net/tun can't be opened a veth pair."""
+DEVICE_VARIABLE = "TCPSTACK_DEVICE"
+"""The environment variable that says which, where the caller does not."""
 
 _CHUNK_BYTES = 65_536  # a SEQPACKET message must fit the socket's buffer; a whole environment may not
 _SET_UP_S = 30.0
@@ -49,22 +55,31 @@ _USER_NAMESPACE_SWITCHES = (
 
 
 class NamespaceError(DeviceError):
-    """No private namespace with a TUN device can be had here; the message says why, and what to do."""
+    """No private namespace with a device can be had here; the message says why, and what to do."""
 
 
 class Namespace:
-    """tun        our end of the device; closed with the namespace
-    process    the helper, and after `start` COMMAND: for waiting, and for signals
+    """device           our end of the device; closed with the namespace
+    process          the helper, and after `start` COMMAND: for waiting, and for signals
+    fallback_reason  why the device is a veth pair although a TUN would have been preferred; None where it is not
+    names_problem    why COMMAND does not know the names that were asked for; None where it does
     """
 
-    __slots__ = ("_link", "_rootless", "_started", "process", "tun")
+    __slots__ = ("_link", "_rootless", "_started", "device", "fallback_reason", "names_problem", "process")
 
     def __init__(
-        self, process: subprocess.Popen[bytes], link: socket.socket, tun: TunDevice, rootless: bool
+        self,
+        process: subprocess.Popen[bytes],
+        link: socket.socket,
+        device: TunDevice | PacketSocketDevice,
+        answer: Mapping[str, Any],
+        rootless: bool,
     ) -> None:
         """Not for callers: see `open`."""
         self.process = process
-        self.tun = tun
+        self.device = device
+        self.fallback_reason: str | None = answer["fallback_reason"]
+        self.names_problem: str | None = answer["names_problem"]
         self._link = link
         self._rootless = rootless
         self._started = False
@@ -77,23 +92,39 @@ class Namespace:
         mtu: int = 1500,
         txqueuelen: int = TXQUEUELEN,
         tun_name: str = "tun0",
+        device: str | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+        rootless: bool | None = None,
     ) -> Namespace:
-        """A new namespace in which `lo` and a TUN device with these addresses are up, and nothing else is:
-        without a route to anywhere else, looking up a name fails at once.
+        """A new namespace in which `lo` and a device with these addresses are up, and nothing else is: without a
+        route to anywhere else, looking up a name fails at once.
 
-        mtu in octets, txqueuelen in packets. Takes 0.1 to 0.3 s.
-        Raises NamespaceError, and ValueError where an address is none.
+        mtu in octets, txqueuelen in packets. device is one of DEVICES, and by default what the environment variable
+        TCPSTACK_DEVICE says, or else "auto". names are those that COMMAND is to know, with their addresses, besides
+        what /etc/hosts has; where that can't be done, `names_problem` says why. rootless says whether a user
+        namespace goes around it; None: where this process lacks the capabilities to do without. Takes 0.1 to 0.3 s.
+        Raises NamespaceError, and ValueError where an address or the kind of device is none.
         """
-        rootless = not _has_capabilities()
-        interfaces = [str(ip_interface(address)) for address in addresses]
-        request = {"name": tun_name, "addresses": interfaces, "mtu": mtu, "txqueuelen": txqueuelen}
+        if rootless is None:
+            rootless = not _has_capabilities()
+        kind = device or os.environ.get(DEVICE_VARIABLE) or "auto"
+        if kind not in DEVICES:
+            raise ValueError(f"{DEVICE_VARIABLE} can be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, not {kind!r}")
+        request = {
+            "device": kind,
+            "name": tun_name,
+            "addresses": [str(ip_interface(address)) for address in addresses],
+            "mtu": mtu,
+            "txqueuelen": txqueuelen,
+            "names": {name: list(hosts) for name, hosts in (names or {}).items()},
+        }
         link, helper_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         link.settimeout(_SET_UP_S)
         try:
             with helper_link:
                 process = _start_helper(helper_link.fileno(), rootless)
             try:
-                tun = _receive_tun(link, process, request, rootless)
+                end, answer = _receive_device(link, process, request, rootless)
             except BaseException:
                 process.kill()
                 _reap(process)
@@ -101,7 +132,7 @@ class Namespace:
         except BaseException:
             link.close()
             raise
-        return cls(process, link, tun, rootless)
+        return cls(process, link, end, answer, rootless)
 
     @property
     def pid(self) -> int:
@@ -109,8 +140,14 @@ class Namespace:
         return self.process.pid
 
     @property
+    def rootless(self) -> bool:
+        """Whether a user namespace is around the network namespace."""
+        return self._rootless
+
+    @property
     def exec_prefix(self) -> tuple[str, ...]:
-        """Before a command line, it runs that in the namespace; good until the helper (or COMMAND) ends."""
+        """Before a command line, it runs that in the namespace; good until the helper (or COMMAND) ends. The names
+        that `open` was given are COMMAND's alone."""
         user = ("-U", "--preserve-credentials") if self._rootless else ()
         return ("nsenter", "-t", str(self.pid), *user, "-n", "--")
 
@@ -145,7 +182,7 @@ class Namespace:
     def close(self) -> None:
         """End the device, and the helper or COMMAND (SIGTERM, a second later SIGKILL). Programs run behind
         exec_prefix are not ended, and hold the namespace until they do. Idempotent."""
-        self.tun.close()
+        self.device.close()
         self._link.close()
         if self._started and self.process.poll() is None:
             self.process.terminate()
@@ -197,13 +234,14 @@ def _helper_environment() -> dict[str, str]:
     return environment
 
 
-def _receive_tun(
+def _receive_device(
     link: socket.socket, process: subprocess.Popen[bytes], request: dict[str, Any], rootless: bool
-) -> TunDevice:
+) -> tuple[TunDevice | PacketSocketDevice, dict[str, Any]]:
+    """The device, and the helper's answer that came with it."""
     try:
         link.send(json.dumps(request).encode())
         # Not socket.recv_fds, which ignores its flags: another thread may be starting a child just now.
-        text, ancillary, _, _ = link.recvmsg(_CHUNK_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        text, ancillary, _, _ = link.recvmsg(_CHUNK_BYTES, socket.CMSG_SPACE(2 * 4), socket.MSG_CMSG_CLOEXEC)
     except TimeoutError:
         raise NamespaceError(errno.ETIMEDOUT, f"no namespace came up within {_SET_UP_S:.0f} s") from None
     except ConnectionError:
@@ -213,11 +251,15 @@ def _receive_tun(
     answer = json.loads(text)
     if not ancillary:
         raise _helper_error(answer["errno"], answer["message"], rootless)
-    fd = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
+    data = ancillary[0][2]
+    fds = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
     try:
-        return TunDevice.from_fd(fd, answer["name"], answer["mtu"])
+        if answer["device"] == "veth":
+            return PacketSocketDevice.from_fd(fds[0], answer["name"], kernels_fd=fds[1]), answer
+        return TunDevice.from_fd(fds[0], answer["name"], answer["mtu"]), answer
     except BaseException:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
         raise
 
 

@@ -34,6 +34,14 @@ _IFREQ = struct.Struct("16sH22x")  # struct ifreq as TUNGETIFF fills it: the nam
 _PACKET_REFUSED = frozenset((errno.EIO, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL))
 
 
+class NoTunError(DeviceError):
+    """There is no /dev/net/tun, or not for this user. `problem` says which, without the remedy."""
+
+    def __init__(self, code: int, problem: str, remedy: str) -> None:
+        super().__init__(code, f"{problem}: {remedy}")
+        self.problem = problem
+
+
 class TunDevice:
     """A TUN device as a `Device`: `open` attaches to one or creates it, `from_fd` takes a descriptor over."""
 
@@ -56,9 +64,10 @@ class TunDevice:
 
         A device created here vanishes when closed, and is down until `netlink.configure` has been called.
         mtu, in octets, is set where given (which takes CAP_NET_ADMIN), else asked of the device.
-        Raises DeviceError with an errno and a sentence that says what to do.
+        Raises DeviceError with an errno and a sentence that says what to do; it is a NoTunError where
+        this user can't have a TUN device of any name.
         """
-        if name is not None and not _is_interface_name(name):
+        if name is not None and not is_interface_name(name):
             rule = "use 1 to 15 octets without '/', ':' or spaces"
             raise DeviceError(errno.EINVAL, f"{name!r} can't name an interface: {rule}")
         _check_node()
@@ -150,7 +159,7 @@ class TunDevice:
         return DeviceError(error.errno, f"{self.name} failed ({error.strerror}): attach again")
 
 
-def _is_interface_name(name: str) -> bool:
+def is_interface_name(name: str) -> bool:
     """The kernel's own rule (dev_valid_name)."""
     return (
         0 < len(os.fsencode(name)) < _IFNAMSIZ
@@ -166,10 +175,10 @@ def _check_node() -> None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             remedy = f"load its driver with `modprobe tun`, or start the container with `--device {TUN_NODE}`"
-            raise DeviceError(error.errno, f"there is no {TUN_NODE}: {remedy}") from None
+            raise NoTunError(error.errno, f"there is no {TUN_NODE}", remedy) from None
         if error.errno in (errno.EACCES, errno.EPERM):
             remedy = f"run as root, or allow it with `sudo chmod 0666 {TUN_NODE}`"
-            raise DeviceError(error.errno, f"this user may not open {TUN_NODE}: {remedy}") from None
+            raise NoTunError(error.errno, f"this user may not open {TUN_NODE}", remedy) from None
         raise DeviceError(error.errno, f"{TUN_NODE} can't be opened ({error.strerror})") from None
 
 

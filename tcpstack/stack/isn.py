@@ -16,7 +16,7 @@ TICK_NS = 4_000
 
 
 class InitialSequenceNumbers:
-    """`secret` is 16 octets or more that nobody outside can know; it lives as long as the stack."""
+    """`secret` is 16 to 32 octets that nobody outside can know; it lives as long as the stack."""
 
     __slots__ = ("_secret",)
 

@@ -24,9 +24,9 @@ from ..core.readiness import WRITABLE
 from ..core.segment import Buffer, FourTuple, Segment
 from ..core.timewait import TimeWait
 from ..device.base import next_packet_id
-from ..wire.dpkt_codec import decode, encode
+from ..wire.codec import DPKT, Codec
 from ..wire.dropped import Dropped
-from ..wire.icmp import IcmpMessage, echo_reply, encode_icmp
+from ..wire.icmp import IcmpMessage, echo_reply
 from ..wire.packet import Packet
 from .deadlines import Deadlines
 from .icmp import error_of
@@ -47,6 +47,7 @@ class Stack:
 
     send_packet  set by the driver: takes each (packet, now_ns) that leaves
     notify       set by the driver: takes (connection, readiness mask), never from inside a user call
+    codec        turns packets into segments and back; packet_ids numbers the packets that leave
     counters     what arrived and was not for a connection, by reason; and refusals
     """
 
@@ -59,6 +60,8 @@ class Stack:
         random: Random | None = None,
         tracer: Tracer | None = None,
         name: str = "tcpstack",
+        codec: Codec = DPKT,
+        packet_ids: Callable[[], int] = next_packet_id,
     ) -> None:
         self.name = name
         self.addresses = tuple(ip_interface(address) for address in addresses)
@@ -70,9 +73,11 @@ class Stack:
         self.counters: Counter[str] = Counter()
         self.send_packet: Callable[[Packet, int], object] = lambda packet, now_ns: None
         self.notify: Callable[[Connection, int], None] = lambda connection, mask: None
+        self._codec = codec
+        self._next_packet_id = packet_ids
         self._random = random or SystemRandom()
         self._isn = InitialSequenceNumbers(self._random.randbytes(16))
-        self._local = frozenset(address.ip.packed for address in self.addresses)
+        self.local_addresses = frozenset(address.ip.packed for address in self.addresses)
         self._broadcasts = frozenset(
             address.network.broadcast_address.packed
             for address in self.addresses
@@ -111,7 +116,7 @@ class Stack:
         target = ip_address(remote)
         if target.is_multicast or target.is_unspecified or remote in (LIMITED_BROADCAST, *self._broadcasts):
             raise OSError(errno.ENETUNREACH, f"{target} is not the address of one host")
-        if remote in self._local or target.is_loopback:
+        if remote in self.local_addresses or target.is_loopback:
             raise OSError(errno.EADDRNOTAVAIL, f"{target} is this stack itself, and it has no loopback interface")
         local = self._source_for(remote, local)
         if lport:
@@ -143,7 +148,7 @@ class Stack:
         """
         if not 0 <= port <= 65535:
             raise ValueError(f"the port must be 0 to 65535, not {port}")
-        if address is not None and address not in self._local:
+        if address is not None and address not in self.local_addresses:
             raise OSError(errno.EADDRNOTAVAIL, f"{ip_address(address)} is not an address of this stack")
         if port == 0:
             chosen = choose_port(self._random, lambda port: not self._is_listened_on(address, port))
@@ -179,8 +184,14 @@ class Stack:
         self._touch(connection, now_ns)
 
     def abort(self, connection: Connection, now_ns: int) -> None:
-        """ABORT: a RST, now."""
-        connection.abort(now_ns)
+        """ABORT: a RST, now. A TIME-WAIT entry stays: it keeps old segments from the next connection of its name."""
+        if self._connections.get(connection.flow) is connection:
+            connection.abort(now_ns)
+            self._touch(connection, now_ns)
+
+    def set_nodelay(self, connection: Connection, value: bool, now_ns: int) -> None:
+        """Switch the Nagle algorithm off or on (Connection.nodelay); text that it held leaves at once."""
+        connection.nodelay = value
         self._touch(connection, now_ns)
 
     @property
@@ -203,6 +214,7 @@ class Stack:
     def on_packets(self, packets: Sequence[Packet], now_ns: int) -> None:
         """One batch: process all, tell the users, send what is due. What the packets hold cannot raise."""
         self._busy = True
+        decode = self._codec.decode
         try:
             for packet in packets:
                 item = decode(packet)
@@ -252,7 +264,7 @@ class Stack:
             if self.tracer is not None:
                 self.tracer(SegmentIn(now_ns, flow, segment, before, connection.state))
             self._mark(connection, mask)
-        elif segment.dst not in self._local:
+        elif segment.dst not in self.local_addresses:
             self.counters["not_for_us"] += 1
         elif not self._is_one_other_host(segment.src):
             self.counters["martian_source"] += 1
@@ -318,7 +330,7 @@ class Stack:
             self._drop_record(record, listener)
             self._trace_move(record.flow, st.SYN_RECEIVED, st.RCV_RST_OR_SYN_PASSIVE, now_ns)
             if isinstance(record.restores, TimeWait):
-                self._time_waits.restart(record.restores, now_ns + self.config.time_wait_ns)  # MAY-2, condition 2
+                self._time_waits.restart(record.restores, now_ns)  # MAY-2, condition 2
         self._trace_in(segment, record.flow, st.SYN_RECEIVED, after, now_ns)
         self._answer(answer, after, now_ns)
 
@@ -342,7 +354,7 @@ class Stack:
             return
         after = st.TIME_WAIT
         if verdict == timewait.RESTART:
-            self._time_waits.restart(entry, now_ns + self.config.time_wait_ns)
+            self._time_waits.restart(entry, now_ns)
         elif verdict == timewait.GONE:
             after = st.CLOSED
             self._time_waits.remove(entry)
@@ -351,15 +363,15 @@ class Stack:
         self._answer(answer, after, now_ns)
 
     def _on_icmp(self, message: IcmpMessage, now_ns: int) -> None:
-        if message.dst not in self._local:
+        if message.dst not in self.local_addresses:
             self.counters["not_for_us"] += 1
         elif not self._is_one_other_host(message.src):
             self.counters["martian_source"] += 1
         elif message.is_echo_request:
             self.counters["icmp_echo"] += 1
             reply = echo_reply(message)
-            reply.packet_id = next_packet_id()
-            self.send_packet(encode_icmp(reply), now_ns)
+            reply.packet_id = self._next_packet_id()
+            self.send_packet(self._codec.encode_icmp(reply), now_ns)
         elif message.quoted is not None and (connection := self._connections.get(message.quoted)) is not None:
             self.counters["icmp_error"] += 1
             error = error_of(message)
@@ -424,11 +436,11 @@ class Stack:
         return connection.unsent_bytes < unsent
 
     def _emit(self, segment: Segment, state: int, now_ns: int) -> None:
-        segment.packet_id = next_packet_id()
+        segment.packet_id = self._next_packet_id()
         if self.tracer is not None:
             flow = (segment.src, segment.sport, segment.dst, segment.dport)
             self.tracer(SegmentOut(now_ns, flow, segment, state))
-        self.send_packet(encode(segment), now_ns)
+        self.send_packet(self._codec.encode(segment), now_ns)
 
     def _answer(self, segment: Segment | None, state: int, now_ns: int) -> None:
         if segment is not None:
@@ -481,7 +493,7 @@ class Stack:
 
     def _is_one_other_host(self, address: bytes) -> bool:
         """RFC 1122 3.2.1.3 (g), MUST-63: what cannot be a source is never answered, or others would be flooded."""
-        if address in self._local or address in self._broadcasts:
+        if address in self.local_addresses or address in self._broadcasts:
             return False
         source = ip_address(address)
         return not (source.is_multicast or source.is_unspecified or source.is_loopback or address == LIMITED_BROADCAST)
@@ -489,7 +501,7 @@ class Stack:
     def _source_for(self, remote: bytes, local: bytes | None) -> bytes:
         """MUST-43, MUST-44: the local address as asked for, else one of the remote's family, of its subnet if any."""
         if local is not None:
-            if local not in self._local or len(local) != len(remote):
+            if local not in self.local_addresses or len(local) != len(remote):
                 name = ip_address(local)
                 raise OSError(errno.EADDRNOTAVAIL, f"{name} is not an address of this stack for {ip_address(remote)}")
             return local

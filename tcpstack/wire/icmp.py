@@ -151,15 +151,19 @@ def echo_reply(request: IcmpMessage) -> IcmpMessage:
 
 
 def unreachable(src: bytes, dst: bytes, code: int, original: Buffer) -> IcmpMessage:
-    """Destination unreachable, from `src` to `dst` (the original's source), with as much of the original
-    packet as the RFCs allow.
+    """Destination unreachable, as `error`."""
+    return error(src, dst, UNREACHABLE if len(src) == 4 else V6_UNREACHABLE, code, original)
 
-    The caller sees to it that the original deserves an answer: it was no ICMP error, no fragment but the
-    first, and went from and to a single host (RFC 1122 3.2.2, RFC 4443 2.4).
+
+def error(src: bytes, dst: bytes, type: int, code: int, original: Buffer, word: int = 0) -> IcmpMessage:
+    """An error from `src` to `dst` (the original's source), with as much of the original packet as the RFCs allow.
+
+    `word` is what the 4 octets before the quote say: the MTU, for those that have one. The caller sees to it that
+    the original deserves an answer: it was no ICMP error, no fragment but the first, and went from and to a single
+    host (RFC 1122 3.2.2, RFC 4443 2.4).
     """
-    v4 = len(src) == 4
-    quote = bytes(original[: _QUOTE_LIMIT_V4 if v4 else _QUOTE_LIMIT_V6])
-    message = IcmpMessage(src, dst, UNREACHABLE if v4 else V6_UNREACHABLE, code, bytes(4) + quote)
+    quote = bytes(original[: _QUOTE_LIMIT_V4 if len(src) == 4 else _QUOTE_LIMIT_V6])
+    message = IcmpMessage(src, dst, type, code, word.to_bytes(4, "big") + quote)
     _read_quote(message)
     return message
 

@@ -102,6 +102,7 @@ async def test_close_stops_listening_and_leaves_live_connections_alone(pair: Pai
     await protocol.until_call("made")
     server.close()
     server.close()
+    assert not a._servers, "the host forgets it"
     with pytest.raises(ConnectionRefusedError):
         await connect(pair)
     client.transport.write(b"still alive")

@@ -23,6 +23,7 @@ class ScriptedDevice:
         self.waiting: list[Packet] = []
         self.deadline_ns: int | None = None
         self.timer_calls = 0
+        self.receive_calls = 0
 
     def fileno(self) -> int:
         return -1
@@ -33,6 +34,7 @@ class ScriptedDevice:
             self.on_ready()
 
     def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
+        self.receive_calls += 1
         batch, self.waiting = self.waiting[:max_packets], self.waiting[max_packets:]
         if self.waiting:
             self.on_ready()
@@ -108,11 +110,13 @@ async def test_packets_that_waited_before_the_start_are_read() -> None:
 
 async def test_announcements_of_one_turn_make_one_batch(parts: Fixture) -> None:
     await turns()
+    parts.device.receive_calls = 0
     for _ in range(5):
         parts.device.arrive(1)
     assert parts.stack.batches == []
     await turns()
     assert parts.stack.batches == [5]
+    assert parts.device.receive_calls == 2, "the batch, and the empty one that ends the turn"
 
 
 async def test_flood_yields_to_the_loop_after_a_few_batches(parts: Fixture) -> None:

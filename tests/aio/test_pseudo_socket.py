@@ -37,6 +37,17 @@ async def test_nodelay_acts_on_the_connection(join: Join, pair: Pair) -> None:
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 4) == b"\1\0\0\0"
 
 
+async def test_nodelay_switched_on_sends_what_nagle_held(join: Join, pair: Pair) -> None:
+    sock, client = await connected_socket(join)
+    [conn] = pair[1].connections
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    client.transport.write(b"first, unacknowledged")
+    client.transport.write(b"held")
+    assert conn.unsent_bytes == 4
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    assert conn.unsent_bytes == 0
+
+
 async def test_error_option_has_the_errno_of_which_the_connection_died(join: Join) -> None:
     client, server = Recorder(), Recorder()
     await join(client, server)

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from typing import Any
 
 import pytest
 
 import tcpstack
+from tcpstack.core.events import Event, SegmentOut
+from tcpstack.core.segment import FIN
 from tests.aio.conftest import Join, Pair
 from tests.aio.recorder import Recorder, eventually, turns
 
@@ -58,6 +61,34 @@ async def test_write_and_close_from_a_callback_sends_all_and_ends(join: Join) ->
     assert client.data == b"answer"
     assert client.calls == ["made", "data", "eof", "lost"]
     assert (client.error, server.error) == (None, None)
+
+
+async def test_close_with_text_queued_sends_the_fin_in_the_last_segment(loop_errors: object) -> None:
+    events: list[Event] = []
+    async with tcpstack.open_memory_pair(tracer=events.append, grace_s=0.2) as (a, b):
+        client, server = Recorder(), Recorder()
+        async with await a.create_server(lambda: server, port=80):
+            await b.create_connection(lambda: client, "10.9.0.1", 80)
+            await server.until_call("made")
+            server.transport.write(MEGABYTE)
+            server.transport.close()
+            await client.until_call("lost")
+    segments = [event.segment for event in events if isinstance(event, SegmentOut)]
+    assert [segment.payload_len > 0 for segment in segments if segment.flags & FIN] == [True]
+
+
+async def test_close_sends_at_once_what_nagle_held_back(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    client.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    client.transport.write(b"one")
+    client.transport.write(b"two")
+    assert client.transport.get_write_buffer_size() == 3
+    client.transport.close()
+    await turns(1)
+    assert client.calls == ["made", "lost"]
+    await server.until_call("lost")
+    assert server.data == b"onetwo"
 
 
 async def test_engine_finishes_a_closed_connection_as_an_orphan(pair: Pair, join: Join) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import tcpstack
+from tcpstack.core.events import Event, SegmentOut
 from tests.aio.conftest import Join
 from tests.aio.recorder import Recorder, eventually, turns
 
@@ -63,12 +65,19 @@ async def test_empty_write_changes_nothing(join: Join) -> None:
     assert client.transport.get_extra_info("tcpstack") == before
 
 
-async def test_writelines_sends_the_chunks_as_one_segment(join: Join) -> None:
-    client, server = Recorder(), Recorder()
-    await join(client, server)
-    client.transport.writelines([b"a", bytearray(b"b"), memoryview(b"c")])
-    await server.until(lambda: server.data == b"abc")
-    assert server.chunks == [b"abc"]
+async def test_writelines_sends_the_chunks_as_one_segment(loop_errors: object) -> None:
+    events: list[Event] = []
+    async with tcpstack.open_memory_pair(tracer=events.append, grace_s=0.2) as (a, b):
+        client, server = Recorder(), Recorder()
+        async with await a.create_server(lambda: server, port=80):
+            await b.create_connection(lambda: client, "10.9.0.1", 80)
+            await server.until_call("made")
+            server.transport.writelines([b"a", bytearray(b"b"), memoryview(b"c")])
+            await client.until(lambda: client.data == b"abc")
+            client.transport.close()
+            await server.until_call("lost")
+    sent = [event.segment.text() for event in events if isinstance(event, SegmentOut)]
+    assert [text for text in sent if text] == [b"abc"]
 
 
 async def test_write_after_write_eof_raises_runtime_error(join: Join) -> None:

@@ -110,6 +110,15 @@ class LoneSender:
         assert found != IDLE
         return self.transmit()
 
+    def wait_until_given_up(self) -> None:
+        """The timer goes off again and again until the sender gives up. Nothing arrives."""
+        try:
+            for _ in range(1000):
+                self.timeout()
+        except TimeoutError:
+            return
+        raise AssertionError("the sender never gives up")
+
     def timeout_after_ms(self) -> float:
         """Time passes until the timer goes off: how long that was."""
         before_ns = self.now_ns

@@ -29,7 +29,9 @@ def test_segment_with_ack_earns_a_rst_at_that_ack(flags: int, ack: int) -> None:
     assert (answer.flags, answer.seq, answer.ack, answer.reason) == (RST, ack, 0, "why")
 
 
-@pytest.mark.parametrize(("flags", "size", "length"), [(SYN, 0, 1), (0, 0, 0), (FIN, 4, 5), (SYN | FIN, 2, 4), (PSH, 9, 9)])
+@pytest.mark.parametrize(
+    ("flags", "size", "length"), [(SYN, 0, 1), (0, 0, 0), (FIN, 4, 5), (SYN | FIN, 2, 4), (PSH, 9, 9)]
+)
 def test_segment_without_ack_earns_a_rst_that_acknowledges_all_of_it(flags: int, size: int, length: int) -> None:
     answer = answer_closed(arriving(flags, seq=MASK, size=size), "")
     assert answer is not None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+
 from tcpstack.core.config import Config
 from tcpstack.core.connection import Connection
 from tcpstack.core.segment import ACK, SYN, Options, Segment
 from tcpstack.wire.dpkt_codec import encode
 from tcpstack.wire.packet import Packet
-
 from tests.network import Network, is_data, is_pure_ack
 from tests.scripted import IRS, ISS, SECOND, Scripted
 
@@ -57,7 +57,9 @@ def test_established_segments_are_no_larger_than_the_peers_mss_and_our_link_allo
 
 
 @pytest.mark.rfc9293("MUST-67")
-@pytest.mark.parametrize(("mtu", "version", "expected"), [(1500, 4, 1460), (1500, 6, 1440), (9000, 4, 8960), (576, 4, 536)])
+@pytest.mark.parametrize(
+    ("mtu", "version", "expected"), [(1500, 4, 1460), (1500, 6, 1440), (9000, 4, 8960), (576, 4, 536)]
+)
 def test_syn_offers_the_mss_of_the_link(mtu: int, version: int, expected: int) -> None:
     host = Scripted(mtu=mtu, version=version)
     host.connect()
@@ -135,12 +137,34 @@ def test_syn_sent_wscale_of_the_peer_is_used_up_to_14(offered: int, used: int) -
     assert connection.status()["snd_wnd"] == 1000 << used
 
 
+def test_syn_received_active_window_of_the_syn_ack_is_not_scaled_either() -> None:
+    host = Scripted()
+    connection = host.connect()
+    options = Options(mss=1460, wscale=7)
+    host.hear(host.segment(SYN, IRS, wnd=900, options=options))
+    host.hear(host.segment(SYN | ACK, IRS, ISS + 1, wnd=1000, options=options))
+    assert connection.status()["snd_wnd"] == 1000
+    host.hear(host.segment(ACK, IRS + 1, ISS + 1, wnd=1000))
+    assert connection.status()["snd_wnd"] == 1000 << 7
+
+
 def test_listen_wscale_offered_is_offered_back_and_holds_from_the_ack_on() -> None:
     host = Scripted()
     connection, syn_ack = passive(host, Options(mss=1460, wscale=2), wnd=1000)
     assert syn_ack.options == Options(mss=1460, wscale=4)
     assert syn_ack.wnd == 0xFFFF
     assert connection.status()["snd_wnd"] == 4000
+
+
+@pytest.mark.parametrize("shift", [None, 0, 2])
+def test_syn_received_passive_window_of_an_ack_is_scaled_as_the_syn_acks_is_not(shift: int | None) -> None:
+    """Unscaled, the field of the SYN,ACK would claim sixteen times the window."""
+    host = Scripted()
+    host.listen()
+    [syn_ack] = host.hear(host.segment(SYN, IRS, options=Options(wscale=shift)))
+    [challenge] = host.hear(host.segment(ACK, IRS - 9, ISS + 1))
+    assert (challenge.flags, syn_ack.wnd) == (ACK, 0xFFFF)
+    assert challenge.wnd == (0xFFFF if shift is None else 0x1000)
 
 
 def test_listen_wscale_not_offered_is_not_offered_back() -> None:

@@ -99,7 +99,8 @@ def test_partial_acknowledgement_of_less_than_a_segment_is_not_given_a_segment_b
         it.ack(0)
     usable = it.sender.congestion.cwnd_bytes - it.sender.in_flight_bytes
     assert it.hear(MSS // 2) == PARTIAL
-    assert it.sender.congestion.cwnd_bytes - it.sender.in_flight_bytes == usable + MSS  # the hole: taken out, not yet in
+    # The hole's segment is taken out of what is in flight, and goes in again with the retransmission.
+    assert it.sender.congestion.cwnd_bytes - it.sender.in_flight_bytes == usable + MSS
     it.transmit()
     assert it.sender.congestion.cwnd_bytes - it.sender.in_flight_bytes == usable
 
@@ -188,6 +189,7 @@ class LiteralNewReno:
             self.recovering = True
             self.ssthresh = max((self.max - self.una) / 2, 2)
             self.cwnd = self.ssthresh + 3
+            self.acked = 0.0
             return self.send(self.una)
         return []
 
@@ -197,7 +199,7 @@ class LiteralNewReno:
         self.nxt = max(self.nxt, ack)
         self.dup_acks = self.timeouts = 0
         if self.recovering and ack - 1 < self.recover:  # partial
-            self.cwnd = self.cwnd - newly + 1
+            self.cwnd = max(self.cwnd - newly + 1, self.ssthresh)  # the one deviation, see recovery.py
             return self.send(ack)
         if self.recovering:
             self.recovering = False

@@ -102,7 +102,7 @@ def test_sample_is_capped_too() -> None:
 
 @pytest.mark.rfc9293("MUST-18", "MUST-19")
 def test_backed_off_value_is_kept_until_there_is_a_sample() -> None:
-    """RFC 9293 3.8.2: "until a subsequent segment with new data has been sent and acknowledged without retransmission"."""
+    """RFC 9293 3.8.2: until "new data has been sent and acknowledged without retransmission"."""
     rto = an_rto()
     rto.on_sample(ms(100))
     assert rto.rto_ns == ms(300)

@@ -115,7 +115,8 @@ def test_release_lets_go_of_the_chunks_behind_it() -> None:
     for text in texts:
         buffer.append(text)
     buffer.release(2 * SMALL_BYTES)
-    assert [view.obj for view in buffer.view(2 * SMALL_BYTES, 2 * SMALL_BYTES) if isinstance(view, memoryview)] == texts[2:]
+    views = buffer.view(2 * SMALL_BYTES, 2 * SMALL_BYTES)
+    assert [view.obj for view in views if isinstance(view, memoryview)] == texts[2:]
     assert len(buffer._chunks) == 2
     buffer.release(3 * SMALL_BYTES - 1)
     assert len(buffer._chunks) == 2  # one octet of it may still go again

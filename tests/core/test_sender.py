@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from tcpstack.core.config import Config
 from tcpstack.core.send.sender import (
     REASON_DATA,
     REASON_DATA_FIN,
     REASON_FIN,
     REASON_LAST_DATA,
     REASON_OVERRIDE,
+    Sender,
 )
-from tests.core.lone_sender import MSS, LoneSender
+from tests.core.lone_sender import ISS, MSS, LoneSender
 
 # -- Nagle, with Minshall's variation
 
@@ -281,6 +283,14 @@ def test_fin_is_sent_again_with_the_text_before_it() -> None:
 
 
 # -- what the user sees
+
+
+def test_text_queued_before_the_handshake_is_unsent() -> None:
+    sender = Sender(ISS, Config())
+    sender.buffer.append(b"early")
+    assert sender.unsent_bytes == 5
+    sender.on_syn_sent(0)
+    assert sender.unsent_bytes == 5
 
 
 def test_unsent_counts_what_has_not_left_once() -> None:

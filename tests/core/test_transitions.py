@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from tcpstack.core import state as st
 from tcpstack.core.config import Config
 from tcpstack.core.connection import Connection
 from tcpstack.core.events import SegmentIn, StateChange
+from tcpstack.core.readiness import CLOSED
 from tcpstack.core.segment import ACK, FIN, RST, SYN, Segment
 from tcpstack.wire import icmp
 from tcpstack.wire.dpkt_codec import encode
 from tcpstack.wire.icmp import encode_icmp, unreachable
-
 from tests.scripted import IRS, ISS, OURS, PEER, PEER_PORT, SECOND, Scripted
 
 Row = tuple[int, str]
@@ -76,7 +77,7 @@ RFC: dict[Row, tuple[int, str]] = {
     (st.FIN_WAIT_2, st.RCV_FIN): (st.TIME_WAIT, "3.10.7.4, eighth, FIN-WAIT-2: enter the TIME-WAIT state"),
     # 3.10.8 timeouts
     **{
-        (state, st.USER_TIMEOUT): (st.CLOSED, "3.10.8: for any state if the user timeout expires, enter the CLOSED state")
+        (state, st.USER_TIMEOUT): (st.CLOSED, "3.10.8: for any state if the user timeout expires, enter CLOSED")
         for state in range(st.LISTEN, st.TIME_WAIT + 1)
     },
     (st.TIME_WAIT, st.TIME_WAIT_TIMEOUT): (st.CLOSED, "3.10.8: delete the TCB, enter the CLOSED state"),
@@ -114,7 +115,7 @@ def test_each_explained_difference_is_one() -> None:
 def test_names_and_numbers_of_states_agree() -> None:
     for number, name in enumerate(st.STATE_NAMES):
         assert getattr(st, name.replace("-", "_")) == number
-    reached = {after for after in st.TRANSITIONS.values()} | {st.CLOSED}
+    reached = set(st.TRANSITIONS.values()) | {st.CLOSED}
     assert reached == set(range(len(st.STATE_NAMES)))
     assert {state for state, _ in st.TRANSITIONS} == reached
 
@@ -198,6 +199,13 @@ class Play(Scripted):
     def abort(self) -> None:
         self.stack.abort(self.conn, self.now_ns)
 
+    def abort_when_told_of_the_end(self) -> None:
+        def notify(connection: Connection, mask: int) -> None:
+            if mask & CLOSED:
+                self.stack.abort(connection, self.now_ns)
+
+        self.stack.notify = notify
+
     def silence(self) -> None:
         """Nobody answers for longer than any limit; something is outstanding."""
         if self.conn.state in (st.ESTABLISHED, st.CLOSE_WAIT):
@@ -272,7 +280,7 @@ DRIVERS: dict[Row, tuple[Callable[[Play], object], ...]] = {
     (st.TIME_WAIT, st.TIME_WAIT_TIMEOUT): (P.time_wait, lambda h: h.wait(10 * SECOND)),
     (st.TIME_WAIT, st.RCV_RST): (P.time_wait, P.reset),
     (st.TIME_WAIT, st.RCV_NEWER_SYN): (P.time_wait, P.newer_syn),
-    (st.TIME_WAIT, st.ABORT): (P.time_wait, P.abort),
+    (st.TIME_WAIT, st.ABORT): (P.abort_when_told_of_the_end, P.time_wait),
 }
 
 LISTENERS = {(st.CLOSED, st.PASSIVE_OPEN), (st.LISTEN, st.CLOSE), (st.LISTEN, st.ABORT)}

@@ -13,17 +13,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tcpstack.device import _namespace_helper as helper
 from tcpstack.device import namespace as module
 from tcpstack.device.base import DeviceError
 from tcpstack.device.namespace import Namespace, NamespaceError
-
-ROOT = Path(__file__).parents[2]
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+from tcpstack.device.packet_socket import PacketSocketDevice
+from tcpstack.device.tun import NoTunError, TunDevice
+from tcpstack.wire.packet import Packet
+from tests.ordinary_user import ENVIRONMENT, PYTHON, ROOT, as_ordinary_user, needs_root
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_open_makes_lo_and_a_tun_with_the_kernels_addresses_and_no_default_route
     assert "UP" in links["tun0"]["flags"]
     addresses = [f"{item['local']}/{item['prefixlen']}" for item in links["tun0"]["addr_info"]]
     assert addresses == ["10.9.0.1/24", "fd09::1/64"]
-    assert links["tun0"]["mtu"] == opened.tun.mtu == 1500
+    assert links["tun0"]["mtu"] == opened.device.mtu == 1500
     assert links["tun0"]["txqlen"] == 2000
     assert inside(opened, "ip", "route", "show", "default") == ""
     assert inside(opened, "ip", "-6", "route", "show", "default") == ""
@@ -112,14 +114,14 @@ def test_open_takes_addresses_mtu_queue_and_name():
         [link] = json.loads(inside(namespace, "ip", "-json", "address", "show", "dev", "wire"))
     assert [item["local"] for item in link["addr_info"]] == ["192.0.2.1"]
     assert (link["mtu"], link["txqlen"]) == (9000, 10)
-    assert (namespace.tun.mtu, namespace.tun.name) == (9000, "wire")
+    assert (namespace.device.mtu, namespace.device.name) == (9000, "wire")
 
 
 @pytest.mark.kernel
 def test_packet_sent_inside_arrives_outside_and_nothing_else_does(opened):
     code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'hello', ('10.9.0.2', 9))"
     inside(opened, sys.executable, "-c", code)
-    assert [packet.data()[28:] for packet in opened.tun.receive(10, 0)] == [b"hello"]
+    assert [packet.data()[28:] for packet in opened.device.receive(10, 0)] == [b"hello"]
 
 
 @pytest.mark.kernel
@@ -131,13 +133,93 @@ async def test_open_works_from_a_running_loop_through_a_thread():
     await asyncio.to_thread(namespace.close)
 
 
+# Which device
+
+KINDS = [pytest.param("tun", TunDevice, marks=pytest.mark.tun), ("veth", PacketSocketDevice)]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("kind", "type_"), KINDS)
+def test_device_that_is_asked_for_is_had_and_is_all_there_is(kind, type_):
+    with Namespace.open(device=kind) as namespace:
+        links = {link["ifname"]: link for link in json.loads(inside(namespace, "ip", "-json", "address"))}
+    assert isinstance(namespace.device, type_)
+    assert namespace.fallback_reason is None
+    assert links.keys() == {"lo", "tun0"}
+    addresses = [f"{item['local']}/{item['prefixlen']}" for item in links["tun0"]["addr_info"]]
+    assert addresses == ["10.9.0.1/24", "fd09::1/64"]
+
+
+@pytest.mark.kernel
+def test_environment_variable_says_which_device_where_the_caller_does_not(monkeypatch):
+    monkeypatch.setenv("TCPSTACK_DEVICE", "veth")
+    with Namespace.open() as namespace:
+        assert isinstance(namespace.device, PacketSocketDevice)
+
+
+def test_unknown_device_is_a_value_error_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(module, "_start_helper", lambda fd, rootless: pytest.fail("a helper was started"))
+    monkeypatch.setenv("TCPSTACK_DEVICE", "tap")
+    with pytest.raises(ValueError, match="TCPSTACK_DEVICE can be auto, tun or veth, not 'tap'"):
+        Namespace.open()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("kind", "type_"), KINDS)
+def test_device_outlives_the_last_process_of_the_namespace_and_ends_with_close(kind, type_):
+    before = descriptors()
+    with Namespace.open(device=kind) as namespace:
+        assert run_command(namespace, "true") == (0, "")
+        # Its interface is still there: a packet can be sent, and nothing says that it was deleted.
+        assert namespace.device.send(Packet((bytes.fromhex("45000014") + bytes(16),)), 0)
+        assert namespace.device.receive(10, 0) == []
+    assert descriptors() == before
+
+
+@pytest.mark.kernel
+def test_command_that_deletes_the_veth_pair_ends_the_device():
+    with Namespace.open(device="veth") as namespace:
+        assert run_command(namespace, "ip", "link", "delete", "dev", "tun0") == (0, "")
+        with pytest.raises(DeviceError, match="tun0 was deleted"):
+            namespace.device.receive(1, 0)
+
+
+NO_NODE = NoTunError(errno.ENOENT, "there is no node", "make one")
+REQUEST = {"device": "auto", "name": "tun0", "addresses": [], "mtu": 1500, "txqueuelen": 1}
+
+
+def refuse(error: DeviceError) -> Callable[..., None]:
+    def raise_it(*args: object, **kwargs: object) -> None:
+        raise error
+
+    return raise_it
+
+
+def test_neither_device_to_be_had_tells_the_remedy_for_the_tun(monkeypatch):
+    monkeypatch.setattr(TunDevice, "open", refuse(NO_NODE))
+    monkeypatch.setattr(helper.veth, "open_veth", refuse(DeviceError(errno.EOPNOTSUPP, "no veth pairs either")))
+    with pytest.raises(DeviceError) as raised:
+        helper._open_device(REQUEST)
+    assert raised.value.errno == errno.ENOENT
+    assert raised.value.strerror == "there is no node: make one (nor is a veth pair to be had: no veth pairs either)"
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EINVAL, errno.EPERM])
+def test_tun_that_fails_otherwise_is_an_error_and_no_reason_for_a_veth_pair(monkeypatch, code):
+    monkeypatch.setattr(TunDevice, "open", refuse(DeviceError(code, "tun0 won't")))
+    monkeypatch.setattr(helper.veth, "open_veth", lambda *args, **kwargs: pytest.fail("a veth pair was made"))
+    with pytest.raises(DeviceError, match="tun0 won't"):
+        helper._open_device(REQUEST)
+
+
 # COMMAND
 
 @pytest.mark.kernel
 def test_start_runs_command_as_the_process_that_held_the_namespace(opened):
     status, output = run_command(opened, "sh", "-c", "echo $$; ip -br link show dev tun0; exit 7")
     assert status == opened.process.returncode == 7
-    assert output.split()[:2] == [str(opened.pid), "tun0"]
+    assert output.split()[0] == str(opened.pid)
+    assert "tun0" in output.split()[1]
 
 
 @pytest.mark.kernel
@@ -273,7 +355,9 @@ try:
         user = namespace.exec_prefix[3]
         links = subprocess.run([*namespace.exec_prefix, "ip", "-br", "address"], capture_output=True, text=True)
         process = namespace.start(["sh", "-c", "id -u; grep CapAmb /proc/self/status"])
-        print(json.dumps({"links": links.stdout, "user": user, "status": process.wait()}))
+        device, reason = type(namespace.device).__name__, namespace.fallback_reason
+        report = {"links": links.stdout, "user": user, "device": device, "reason": reason, "status": process.wait()}
+        print(json.dumps(report))
 except NamespaceError as error:
     print(json.dumps({"errno": error.errno, "message": error.strerror}))
 """
@@ -290,38 +374,12 @@ def probe(*prefix: str, python: str = sys.executable, env: dict[str, str] | None
     return lines, json.loads(report)
 
 
-def needs_root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can take its own capabilities away, or mount")
-
-
 # CAP_SETFCAP stays: without it the kernel lets nobody map uid 0 into a user namespace.
 UNCAPABLE = ("setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all")
 
-# For an ordinary user everything must be where one may look: Python, the package, and a TUN node of mode 0666, on
-# a tmpfs and by bind mounts in a mount namespace that ends with the probe.
-AS_NOBODY = f"""
-set -e
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/python /mnt/root /mnt/packages
-mount --bind "$1" /mnt/python
-mount --bind "$2" /mnt/root
-mount --bind "$3" /mnt/packages
-mknod -m "$4" /mnt/tun c 10 200
-mount --bind /mnt/tun /dev/net/tun
-shift 4
-exec {" ".join(NOBODY)} "$@"
-"""
 
-
-def probe_as_nobody(node_mode: str) -> tuple[list[str], dict]:
-    packages = next(path for path in sys.path if path.endswith("-packages"))
-    script = ("unshare", "-m", "sh", "-c", AS_NOBODY, "sh", sys.base_prefix, str(ROOT), packages, node_mode)
-    python = f"/mnt/python/bin/{Path(sys.executable).resolve().name}"
-    # A shared libpython would be looked for where Python was installed, which the user may not see.
-    places = {"PYTHONPATH": "/mnt/root:/mnt/packages", "LD_LIBRARY_PATH": "/mnt/python/lib"}
-    env = {"PATH": os.environ["PATH"], **places}
-    return probe(*script, python=python, env=env)
+def probe_as_nobody(node_mode: str, **env: str) -> tuple[list[str], dict]:
+    return probe(*as_ordinary_user(node_mode=node_mode), python=PYTHON, env={**ENVIRONMENT, **env})
 
 
 @pytest.mark.kernel
@@ -345,20 +403,38 @@ def test_ordinary_user_keeps_the_uid_and_has_ambient_capabilities():
 @pytest.mark.kernel
 def test_ordinary_user_who_may_not_open_the_node_is_told_so():
     needs_root()
-    _, report = probe_as_nobody("0600")
+    _, report = probe_as_nobody("0600", TCPSTACK_DEVICE="tun")
     assert report["errno"] == errno.EACCES
     assert report["message"].startswith("this user may not open /dev/net/tun: run as root, or")
 
 
+@pytest.mark.kernel
+def test_ordinary_user_who_may_not_open_the_node_gets_a_veth_pair_and_hears_why():
+    needs_root()
+    lines, report = probe_as_nobody("0600")
+    assert (report["device"], report["reason"]) == ("PacketSocketDevice", "this user may not open /dev/net/tun")
+    assert "10.9.0.1/24 fd09::1/64" in report["links"]
+    assert lines[0] == "65534"
+
+
 # Refusals
+
+HIDE_NODE = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /dev/net && exec "$@"', "sh")
+
 
 @pytest.mark.kernel
 def test_no_device_node_names_the_driver():
     needs_root()
-    hide = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /dev/net && exec "$@"', "sh")
-    _, report = probe(*hide)
+    _, report = probe(*HIDE_NODE, env={**environment_with_package(), "TCPSTACK_DEVICE": "tun"})
     assert report["errno"] == errno.ENOENT
     assert "`modprobe tun`" in report["message"]
+
+
+@pytest.mark.kernel
+def test_no_device_node_is_a_reason_for_a_veth_pair():
+    needs_root()
+    _, report = probe(*HIDE_NODE)
+    assert (report["device"], report["reason"]) == ("PacketSocketDevice", "there is no /dev/net/tun")
 
 
 @pytest.mark.kernel

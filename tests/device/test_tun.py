@@ -23,6 +23,7 @@ from tcpstack.device.tun import TunDevice
 from tcpstack.wire.checksum import checksum
 from tcpstack.wire.packet import CHECKSUM_UNVERIFIED, Packet
 
+pytestmark = pytest.mark.tun
 CLONE_NEWNET = 0x40000000
 Inside = Callable[..., Any]
 

@@ -1,4 +1,4 @@
-"""What kernel tests stand on: a namespace, the kernel's programs in it, and a stack behind its TUN device."""
+"""What kernel tests stand on: a namespace, the kernel's programs in it, and a stack behind its device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 import tcpstack
 from tcpstack.core.events import Event, FaultHit, Tracer
+from tcpstack.device.base import Device
 from tcpstack.device.namespace import Namespace
-from tcpstack.device.tun import TunDevice
 from tcpstack.observe.fanout import fan_out
 from tcpstack.observe.pcapng import PacketTap, PcapngWriter
 
@@ -41,9 +41,9 @@ class KernelSide:
         self._running: list[asyncio.subprocess.Process] = []
 
     @property
-    def tun(self) -> TunDevice:
+    def device(self) -> Device:
         """The stack's end of the device."""
-        return self._namespace.tun
+        return self._namespace.device
 
     async def spawn(self, *argv: str | Path, **kwargs: Any) -> asyncio.subprocess.Process:
         """Start a program; stdin, stdout and stderr are pipes unless told otherwise. It is killed with all its
@@ -127,14 +127,14 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Capture]:
 
 @pytest.fixture
 async def open_stack(namespace: KernelSide, capture: Capture) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """`await open_stack(**open_tun's arguments)`: a stack behind the namespace's TUN, at 10.9.0.2 and fd09::2.
+    """`await open_stack(**open_tun's arguments)`: a stack behind the namespace's device, at 10.9.0.2 and fd09::2.
     Its packets are captured but with capturing=False."""
     async with contextlib.AsyncExitStack() as opened:
 
         async def open_one(*, capturing: bool = True, tracer: Tracer | None = None, **arguments: Any) -> Any:
-            device = namespace.tun
+            device = namespace.device
             if capturing:
-                device = PacketTap(namespace.tun, capture.writer)
+                device = PacketTap(namespace.device, capture.writer)
                 tracer = fan_out(tracer, capture.note)
             addresses = ["10.9.0.2/24", "fd09::2/64"]
             return await opened.enter_async_context(

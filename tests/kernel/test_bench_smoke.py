@@ -14,6 +14,7 @@ from tools.bench.__main__ import main
 from tools.bench.report import BEGIN, END, ROWS, embedded, render
 from tools.bench.session import NAMES, SERVERS, BenchError, Plan, Series, Server, run
 
+pytestmark = pytest.mark.tun
 PROJECT = Path(__file__).parents[2]
 PLAN = Plan(seconds=0.2, rounds=1)
 

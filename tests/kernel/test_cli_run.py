@@ -131,7 +131,7 @@ def test_command_finds_addresses_in_its_environment_and_no_proxy_between() -> No
         'curl -sS -o /dev/null http://$TCPSTACK_ADDRESS/ && curl -sS -o /dev/null "http://[$TCPSTACK_ADDRESS6]/"',
         env=proxies,
     )  # fmt: skip
-    both = "example.org,10.9.0.2,fd09::2"
+    both = "example.org,10.9.0.2,fd09::2,stack"
     assert (done.returncode, done.stdout, done.stderr) == (0, f"10.9.0.2 fd09::2 {both} {both}\n", "")
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tcpstack.device.namespace import Namespace
 
+pytestmark = pytest.mark.tun
 PROJECT = Path(__file__).parents[2]
 TUN = ("--tun", "tun7", "--address", "10.7.0.2/24", "--address", "fd07::2/64")
 

@@ -45,18 +45,18 @@ async def test_indirect_parameter_reaches_namespace_open(namespace):
     result = await namespace.run("ip", "link", "show", "dev", "tun0")
     assert b"mtu 1280" in result.stdout
     assert b"qlen 7" in result.stdout
-    assert namespace.tun.mtu == 1280
+    assert namespace.device.mtu == 1280
 
 
 async def test_packet_from_the_kernel_wakes_a_reader_on_the_tun(namespace):
     loop = asyncio.get_running_loop()
     arrived = loop.create_future()
-    loop.add_reader(namespace.tun.fileno(), lambda: arrived.done() or arrived.set_result(None))
+    loop.add_reader(namespace.device.fileno(), lambda: arrived.done() or arrived.set_result(None))
     try:
         await namespace.run("bash", "-c", "echo hello > /dev/udp/10.9.0.2/9")
         await asyncio.wait_for(arrived, 5)
     finally:
-        loop.remove_reader(namespace.tun.fileno())
+        loop.remove_reader(namespace.device.fileno())
 
-    packets = namespace.tun.receive(10, 0)
+    packets = namespace.device.receive(10, 0)
     assert any(packet.data().endswith(b"hello\n") for packet in packets)

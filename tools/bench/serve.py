@@ -40,7 +40,7 @@ async def until_stdin_ends() -> None:
 
 
 def main(kind: str) -> None:
-    with Namespace.open() as namespace:
+    with Namespace.open(device="tun") as namespace:
         if kind == "bare":
             _serve_bare(namespace)
         elif kind == "kernel":
@@ -51,13 +51,13 @@ def main(kind: str) -> None:
 
 
 def _serve_bare(namespace: Namespace) -> None:
-    loop = BareLoop(namespace.tun.fileno(), namespace.tun.mtu)
+    loop = BareLoop(namespace.device.fileno(), namespace.device.mtu)
     announce(_ADDRESS, namespace.exec_prefix)
     loop.run(until_fd=sys.stdin.fileno())
 
 
 async def _serve_tcpstack(namespace: Namespace, with_streams: bool) -> None:
-    async with tcpstack.open_tun(device=namespace.tun, addresses=[f"{_ADDRESS}/24"], grace_s=0) as stack:
+    async with tcpstack.open_tun(device=namespace.device, addresses=[f"{_ADDRESS}/24"], grace_s=0) as stack:
         for port in ALL_PORTS:
             if with_streams:
                 await stack.start_server(serve_streams, port=port)
@@ -69,7 +69,7 @@ async def _serve_tcpstack(namespace: Namespace, with_streams: bool) -> None:
 
 def _serve_kernel(namespace: Namespace) -> None:
     """The program with streams on the kernel's TCP must itself be in a namespace: that is veth.py's matter."""
-    namespace.tun.close()
+    namespace.device.close()
     prefix = json.dumps(namespace.exec_prefix)
     namespace.start([sys.executable, "-m", "tools.bench.veth", "near", prefix]).wait()
 

@@ -73,7 +73,8 @@ class Recovery:
             self.departed_bytes = 0
             return RECOVERED
         # RFC 6582 3.2, partial acknowledgement: the next hole is known. Take back what was acknowledged, less a segment
-        # where it is at least one. Deviates where acknowledgements were lost: cwnd deflates to ssthresh, not below it.
+        # where it is at least one. Deviates where fewer duplicates were counted than segments have left (some got lost,
+        # or came before recovery): cwnd deflates to ssthresh, which is what shall be in flight, and not below it.
         taken_back = acked_bytes - mss_bytes if acked_bytes >= mss_bytes else acked_bytes
         self.departed_bytes = max(self.departed_bytes - taken_back, 0)
         self._resend(una, min(una + mss_bytes, self._recover), "retransmission: partial ACK in fast recovery")

@@ -177,10 +177,7 @@ class Sender:
             self.congestion.on_recovered(self.nxt - ack, now_ns)
         elif found == NOTHING:
             self.congestion.on_ack(sample, now_ns)
-        # RFC 6298 5.2, 5.3: off when all is acknowledged, else from now on.
-        self.timer_ns = NEVER
-        if ack < self.nxt:
-            self._arm(now_ns, self.rtt.rto_ns)
+        self.timer_ns = NEVER  # RFC 6298 5.2, 5.3: off when all is acknowledged, else `arm` starts it anew
         return found
 
     def on_duplicate_ack(self, now_ns: int) -> int:
@@ -231,7 +228,6 @@ class Sender:
         self._timed_end = 0  # Karn: whatever is being timed is about to be ambiguous
         if self.una == self.iss:
             self.rtt.on_timeout()
-            self._arm(now_ns, self.rtt.rto_ns)
             return RETRANSMIT
         if self.wnd == 0 or self.una == self.nxt:
             self._una_since_ns = min(self._una_since_ns, now_ns)
@@ -316,7 +312,6 @@ class Sender:
         if self.una == seq:
             # RFC 6298 5.1: nothing was outstanding, so the timer that runs, if any, is not the retransmission timer.
             self.timer_ns = NEVER
-            self._una_since_ns = min(self._una_since_ns, now_ns)
         self.nxt = end
         if size < self.mss:
             self._small_end = seq + size

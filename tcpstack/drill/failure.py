@@ -1,0 +1,48 @@
+"""Why a drill failed, and how that is told: file and line, expected and seen side by side, the ladder up to there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .matching import Field
+from .script import Event
+
+_MARK = "  <- differs"
+
+
+class Failed(Exception):
+    """What happened is not what the script says.
+
+    event   the script's event that it concerns
+    fields  for a packet: expected and seen, field by field
+    """
+
+    def __init__(self, event: Event, message: str, fields: Sequence[Field] = ()) -> None:
+        super().__init__(message)
+        self.event = event
+        self.message = message
+        self.fields = tuple(fields)
+
+    def render(self, path: str, ladder: str) -> str:
+        """All of it, as text."""
+        parts = [f"{path}:{self.event.line}: {self.message}", f"    {self.event.source}"]
+        if self.fields:
+            parts += ["", *_table(self.fields)]
+        if ladder:
+            parts += ["", ladder.rstrip("\n")]
+        return "\n".join(parts)
+
+
+def seconds(time_ns: int) -> str:
+    """A time as scripts have it: "0.200000"."""
+    return f"{time_ns / 1e9:.6f}"
+
+
+def _table(fields: Sequence[Field]) -> list[str]:
+    rows = [Field("", "expected", "seen", True), *fields]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [
+        f"    {row.name:<{widths[0]}}  {row.expected:<{widths[1]}}  "
+        + (row.seen if row.agrees else f"{row.seen:<{widths[2]}}{_MARK}")
+        for row in rows
+    ]

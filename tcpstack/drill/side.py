@@ -1,0 +1,90 @@
+"""What a script runs against: our engine in virtual time, or Linux in real time. The runner sees no more than this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+Argument: TypeAlias = "int | str | bytes | None | tuple[Argument, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A socket call with nothing left open: descriptors are real ones, addresses and texts are there.
+
+    Names and arguments: socket(family, type, protocol); bind(fd, address, port); listen(fd, backlog);
+    accept(fd, flags); connect(fd, address, port); recv(fd, size, flags); send(fd, text, flags); close(fd);
+    shutdown(fd, how); fcntl(fd, command, value); getsockopt(fd, level, name, octets);
+    setsockopt(fd, level, name, octets); ioctl(fd, request); poll(((fd, events), ...), milliseconds).
+    """
+
+    name: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call came to.
+
+    result  as the call returns it, -1 with `errno` where it failed (else 0)
+    text    what was read: a recv's text, an option's octets
+    values  what else was filled in: poll's revents, ioctl's number
+    """
+
+    result: int
+    errno: int = 0
+    text: bytes = b""
+    values: tuple[int, ...] = ()
+    ended_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An IP packet that the tested side sent, and when."""
+
+    time_ns: int
+    octets: bytes
+
+
+class Side(Protocol):
+    """Times are nanoseconds since the script's start.
+
+    name  what messages call it
+    """
+
+    name: str
+
+    @property
+    def now_ns(self) -> int:
+        """The time."""
+
+    def start_clock(self) -> None:
+        """The script begins: the time is 0."""
+
+    def wait_until(self, at_ns: int) -> None:
+        """Let time pass up to `at_ns`; packets that leave meanwhile are kept."""
+
+    def inject(self, octets: bytes) -> None:
+        """An IP packet arrives at the tested side now."""
+
+    def next_packet(self, until_ns: int) -> Arrived | None:
+        """The next packet that it sent or sends, at `until_ns` at the latest; None where there is none."""
+
+    def start_call(self, request: Request) -> None:
+        """Begin a call. One at a time. Raises Unsupported."""
+
+    def finish_call(self, until_ns: int) -> Outcome | None:
+        """What the call that was begun last came to; None where it still blocks at `until_ns`."""
+
+    def run_command(self, text: str) -> None:
+        """Run a shell command, or what it stands for. Raises Unsupported."""
+
+    def tcp_info(self, fd: int) -> Mapping[str, int]:
+        """TCP_INFO of a descriptor, by the names of struct tcp_info. Raises Unsupported."""
+
+    def ladder(self) -> str:
+        """The conversation so far."""
+
+    def close(self) -> None:
+        """End it all."""

@@ -1,0 +1,118 @@
+"""The socket options that scripts set, as far as the engine has what they stand for. The others are refused, so that
+no drill passes because an option did nothing."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+from ..core.config import MILLISECOND_NS, Config
+from ..core.connection import Connection
+from ..core.congestion import CONTROLLERS
+from .script import Unsupported
+from .symbols import SOCKET_OPTIONS, SYMBOLS, TCP_OPTIONS
+
+_SOL_SOCKET, _SOL_TCP = SYMBOLS["SOL_SOCKET"], SYMBOLS["SOL_TCP"]
+_DEFAULT_SEND_BUFFER = 2_626_560  # what getsockopt(SO_SNDBUF) says where nobody set it: nothing holds a write back
+_CONGESTION = {"reno": "newreno", "newreno": "newreno"}
+_HARMLESS = frozenset({SYMBOLS["SO_REUSEADDR"], SYMBOLS["SO_REUSEPORT"], SYMBOLS["SO_PRIORITY"], SYMBOLS["SO_MARK"]})
+"""Of SOL_SOCKET: they change nothing that a script could see."""
+
+
+class Options:
+    """config    what a connection that is opened with these options starts with
+    linger_s  of SO_LINGER, None where it is off
+    """
+
+    __slots__ = ("_nodelay", "_send_bytes", "config", "linger_s")
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.linger_s: int | None = None
+        self._nodelay: bool | None = None
+        self._send_bytes: int | None = None
+
+    def inherit(self, other: Options) -> None:
+        """Take over what an accepted socket has from its listener."""
+        self.linger_s, self._nodelay, self._send_bytes = other.linger_s, other._nodelay, other._send_bytes
+
+    def apply(self, connection: Connection) -> None:
+        """Set on a connection what is the connection's."""
+        if self._nodelay is not None:
+            connection.nodelay = self._nodelay
+
+    def send_room(self, connection: Connection) -> int | None:
+        """How many octets a write may queue now; None where SO_SNDBUF was never set."""
+        if self._send_bytes is None:
+            return None
+        outstanding = connection.status()["unacknowledged_bytes"]
+        assert isinstance(outstanding, int)
+        return max(self._send_bytes - outstanding - connection.unsent_bytes, 0)
+
+    def set(self, level: int, name: int, octets: bytes, connection: Connection | None) -> int:
+        """0, or the errno that setsockopt fails with. Raises Unsupported for what the engine does not have."""
+        value = int.from_bytes(octets[:4], "little", signed=True)
+        if level == _SOL_SOCKET and name in _HARMLESS:
+            return 0
+        match level, name:
+            case (1, 7):  # SO_SNDBUF: Linux doubles what it is asked for
+                self._send_bytes = 2 * value
+            case (1, 8):  # SO_RCVBUF
+                return self._receive_buffer(2 * value, connection)
+            case (1, 13):  # SO_LINGER
+                self.linger_s = int.from_bytes(octets[4:8], "little") if value else None
+                if self.linger_s:
+                    raise Unsupported("SO_LINGER with a time is not there on the engine: with 0, or off")
+            case (6, 1):  # TCP_NODELAY
+                self._nodelay = bool(value)
+                if connection is not None:
+                    connection.nodelay = self._nodelay
+            case (6, 12) if not value:  # TCP_QUICKACK off: acknowledgements are delayed from the first, as ours are
+                pass
+            case (6, 13):  # TCP_CONGESTION
+                return self._congestion(octets.rstrip(b"\0").decode("ascii", "replace"), connection)
+            case (6, 18) if connection is None:  # TCP_USER_TIMEOUT
+                self.config = replace(self.config, r2_ns=value * MILLISECOND_NS)
+            case _:
+                raise Unsupported(f"setsockopt({_name(level, name)}) with this value is not there on the engine")
+        return 0
+
+    def get(self, level: int, name: int, connection: Connection | None) -> bytes:
+        """The option's octets. Raises Unsupported for what the engine does not have."""
+        match level, name:
+            case (1, 7):
+                number = self._send_bytes or _DEFAULT_SEND_BUFFER
+            case (1, 8):
+                number = self.config.receive_buffer_bytes
+            case (1, 13):
+                number = 0 if self.linger_s is None else 1
+                return number.to_bytes(4, "little") + (self.linger_s or 0).to_bytes(4, "little")
+            case (6, 1):
+                number = int(connection.nodelay if connection is not None else bool(self._nodelay))
+            case (6, 2) if connection is not None:  # TCP_MAXSEG
+                number = int(str(connection.status()["snd_mss"]))
+            case (6, 13):
+                return b"reno" if self.config.congestion == "newreno" else self.config.congestion.encode()
+            case _:
+                raise Unsupported(f"getsockopt({_name(level, name)}) is not there on the engine")
+        return number.to_bytes(4, "little")
+
+    def _receive_buffer(self, size: int, connection: Connection | None) -> int:
+        if connection is not None:
+            raise Unsupported("setsockopt(SO_RCVBUF) works on the engine before listen() or connect() only")
+        self.config = replace(self.config, receive_buffer_bytes=min(max(size, 1), 1 << 30))
+        return 0
+
+    def _congestion(self, name: str, connection: Connection | None) -> int:
+        chosen = _CONGESTION.get(name, name)
+        if chosen not in CONTROLLERS:
+            return errno.ENOENT
+        if connection is not None and chosen != self.config.congestion:
+            raise Unsupported("setsockopt(TCP_CONGESTION) works on the engine before listen() or connect() only")
+        self.config = replace(self.config, congestion=chosen)
+        return 0
+
+
+def _name(level: int, name: int) -> str:
+    names = TCP_OPTIONS if level == _SOL_TCP else SOCKET_OPTIONS
+    return next((known for known, number in names.items() if number == name), f"level {level}, option {name}")

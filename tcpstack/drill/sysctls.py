@@ -1,0 +1,123 @@
+"""The shell commands of scripts, as far as they are sysctls: on the engine nothing is executed, ever.
+
+Corpora set Linux up with `sysctl -q net.ipv4.tcp_...=...`, with `./set_sysctls.py /proc/sys/net/...=...`, and with a
+file defaults.sh that gives Linux's production defaults. What the engine has an equivalent for is set on its Config;
+what it does anyway is accepted; all else is refused, so that no drill passes under conditions that were not there.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from ..core.config import Config
+from ..core.congestion import CONTROLLERS
+from .script import Unsupported
+
+_PROC = re.compile(r"/proc/sys/(net/\S+?)=(.*)")
+_SUM = re.compile(r"\$\(\(([\d\s*+()]+)\)\)")
+_IGNORED_PROGRAMS = ("sysctl_restore_", "sysctl_restore.sh")
+_DEFAULTS = "defaults.sh"
+_DEFAULT_RECEIVE_BYTES = 15 * 1024 * 1024
+
+# What the engine does, and cannot do otherwise.
+_FIXED = {
+    "tcp_ecn": "0",
+    "tcp_fastopen": "0",
+    "tcp_sack": "0",
+    "tcp_timestamps": "0",
+    "tcp_early_retrans": "0",
+    "tcp_recovery": "0",
+    "tcp_frto": "0",
+    "tcp_slow_start_after_idle": "0",
+}
+# They are about how Linux does it (queues, pacing, caches), and no packet of a drill depends on them.
+_WITHOUT_MEANING = frozenset({
+    "tcp_no_metrics_save", "tcp_moderate_rcvbuf", "tcp_autocorking", "tcp_min_tso_segs", "tcp_tso_win_divisor",
+    "tcp_tso_rtt_log", "tcp_pacing_ss_ratio", "tcp_pacing_ca_ratio", "tcp_notsent_lowat", "tcp_syncookies",
+    "tcp_fastopen_key", "tcp_wmem", "tcp_invalid_ratelimit", "tcp_challenge_ack_limit", "tcp_max_syn_backlog",
+    "tcp_reordering", "tcp_dsack", "tcp_fack", "tcp_syn_linear_timeouts", "tcp_orphan_retries", "tcp_retries1",
+})  # fmt: skip
+
+
+class Sysctls:
+    """config  what the engine starts with after the commands so far;  directory  where the script lies."""
+
+    def __init__(self, config: Config, directory: Path) -> None:
+        self.config = config
+        self._directory = directory
+
+    def run(self, text: str) -> None:
+        """Take in a command, of several lines perhaps. Raises Unsupported for what is no sysctl that counts here."""
+        for line in text.splitlines():
+            words = _words(line)
+            if words:
+                self._run(words, line.strip())
+
+    def _run(self, words: list[str], line: str) -> None:
+        program = words[0].rpartition("/")[2]
+        if program == _DEFAULTS:
+            self.config = replace(self.config, receive_buffer_bytes=_DEFAULT_RECEIVE_BYTES)
+        elif program == "sysctl":
+            for word in words[1:]:
+                if word not in ("-q", "-w", "-qw", "-wq"):
+                    self._set(word, line)
+        elif program == "set_sysctls.py":
+            for word in words[1:]:
+                found = _PROC.fullmatch(word)
+                self._set(f"{found[1].replace('/', '.')}={found[2]}" if found else word, line)
+        elif program.endswith(".sh") and (self._directory / words[0]).is_file() and len(words) == 1:
+            self.run((self._directory / words[0]).read_text(encoding="utf-8", errors="replace"))
+        elif not program.startswith(_IGNORED_PROGRAMS):
+            raise Unsupported(f"`{line}`: no command is run on the engine but sysctl; --kernel runs it")
+
+    def _set(self, word: str, line: str) -> None:
+        name, equals, value = word.partition("=")
+        name = name.removeprefix("net.ipv4.")
+        if not equals:
+            raise Unsupported(f"`{line}`: {word!r} is no NAME=VALUE")
+        value = value.strip().strip("\"'")
+        if name == "tcp_rmem":
+            size = _number(value.split()[-1] if value.split() else "", line)
+            self.config = replace(self.config, receive_buffer_bytes=min(max(size, 1), 1 << 30))
+        elif name == "tcp_window_scaling":
+            self.config = replace(self.config, window_scaling=value != "0")
+        elif name == "tcp_fin_timeout":
+            self.config = replace(self.config, fin_wait_2_ns=_number(value, line) * 1_000_000_000)
+        elif name == "tcp_congestion_control":
+            chosen = "newreno" if value == "reno" else value
+            if chosen not in CONTROLLERS:
+                raise Unsupported(f"`{line}`: the engine's congestion control is {' or '.join(CONTROLLERS)}")
+            self.config = replace(self.config, congestion=chosen)
+        elif name in _FIXED:
+            if value != _FIXED[name]:
+                raise Unsupported(f"`{line}`: the engine is as with {name}={_FIXED[name]}")
+        elif name not in _WITHOUT_MEANING:
+            raise Unsupported(f"`{line}`: the engine has nothing like {name}")
+
+
+def _words(line: str) -> list[str]:
+    line = _SUM.sub(lambda found: str(_product(found[1])), line)
+    if line.lstrip().startswith("#"):
+        return []
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return [line]
+
+
+def _product(expression: str) -> int:
+    """$((15*1024*1024)), the one arithmetic that these scripts have; 0 for any other."""
+    factors = expression.replace(" ", "").split("*")
+    total = 1
+    for factor in factors:
+        total *= int(factor) if factor.isdecimal() else 0
+    return total
+
+
+def _number(text: str, line: str) -> int:
+    if not text.isdecimal():
+        raise Unsupported(f"`{line}`: {text!r} is no number")
+    return int(text)

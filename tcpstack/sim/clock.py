@@ -1,0 +1,86 @@
+"""Virtual time: what happens next, in order. Nothing waits; the clock jumps to the next thing that is due."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+START_NS = 1_000_000_000
+"""Virtual time begins at one second, so that "never yet" (0) and "at the beginning" differ."""
+
+
+class Happening:
+    """Something that is due at `when_ns`; `cancel` undoes it."""
+
+    __slots__ = ("_callback", "when_ns")
+
+    def __init__(self, when_ns: int, callback: Callable[[], None]) -> None:
+        self.when_ns = when_ns
+        self._callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """It will not happen. Idempotent, also afterwards."""
+        self._callback = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to happen."""
+        return self._callback is not None
+
+    def happen(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class Clock:
+    """`now_ns` is monotonic virtual time. What is due at the same instant happens in the order it was asked for.
+
+    happened  how many things have happened so far: what a run cost, whatever the machine
+    """
+
+    __slots__ = ("_count", "_heap", "happened", "now_ns")
+
+    def __init__(self, start_ns: int = START_NS) -> None:
+        self.now_ns = start_ns
+        self.happened = 0
+        self._heap: list[tuple[int, int, Happening]] = []
+        self._count = 0
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Happening:
+        """Have `callback()` called when it is `when_ns`; at the present instant, after what is due already, where
+        that is past."""
+        happening = Happening(max(when_ns, self.now_ns), callback)
+        self._count += 1
+        heapq.heappush(self._heap, (happening.when_ns, self._count, happening))
+        return happening
+
+    def call_after(self, delay_ns: int, callback: Callable[[], None]) -> Happening:
+        """Have `callback()` called `delay_ns` from now."""
+        return self.call_at(self.now_ns + delay_ns, callback)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next thing is due; None where nothing will ever happen again."""
+        heap = self._heap
+        while heap and not heap[0][2].pending:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def step(self) -> bool:
+        """Let the next thing happen, and time come to it. False where there is none."""
+        if self.next_ns is None:
+            return False
+        when_ns, _, happening = heapq.heappop(self._heap)
+        self.now_ns = when_ns
+        self.happened += 1
+        happening.happen()
+        return True
+
+    def run(self, until_ns: int | None = None) -> None:
+        """Let everything happen that is due up to and including `until_ns`, which it then is; all there is, where
+        that is None."""
+        while (when_ns := self.next_ns) is not None and (until_ns is None or when_ns <= until_ns):
+            self.step()
+        if until_ns is not None and until_ns > self.now_ns:
+            self.now_ns = until_ns

@@ -1,0 +1,30 @@
+"""What a stack needs of a codec, so that it can be given another one.
+
+DPKT, the reference, turns packets into octets and back. OBJECTS (objects.py) lets a simulated packet carry the
+Segment itself: what two simulated hosts say to each other need not go through octets to be said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core.segment import Segment
+from . import dpkt_codec, icmp
+from .dropped import Dropped
+from .icmp import IcmpMessage
+from .packet import Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """decode       a packet's content, or Dropped; never raises, whatever the octets
+    encode       the packet of a segment; encode_icmp, of a message: with packet_id as its id
+    """
+
+    decode: Callable[[Packet], Segment | IcmpMessage | Dropped]
+    encode: Callable[[Segment], Packet]
+    encode_icmp: Callable[[IcmpMessage], Packet]
+
+
+DPKT = Codec(dpkt_codec.decode, dpkt_codec.encode, icmp.encode_icmp)

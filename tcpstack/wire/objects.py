@@ -1,0 +1,62 @@
+"""A codec that leaves things as they are: the packet carries the Segment or the message itself.
+
+For simulations, where both ends live in one process. An ObjectPacket counts as many octets as it would have on the
+wire, and `wire_packet` makes those octets where somebody has to see or to bend them (a fault rule that corrupts, a
+capture). Packets of octets go through dpkt_codec as ever, so both kinds can be on one link.
+"""
+
+from __future__ import annotations
+
+from ..core.segment import Segment
+from . import dpkt_codec, icmp
+from .codec import Codec
+from .dpkt_codec import encode_options
+from .dropped import Dropped
+from .icmp import IcmpMessage
+from .packet import CHECKSUM_VERIFIED, Packet
+
+_TCP_HEADER_BYTES = 20
+
+
+class ObjectPacket(Packet):
+    """A packet whose content was never encoded. `hop_limit` is what routers count down,
+    `congestion` the two bits of ECN (RFC 3168 5)."""
+
+    __slots__ = ("congestion", "content", "hop_limit", "size")
+
+    def __init__(self, content: Segment | IcmpMessage, hop_limit: int = 64, congestion: int = 0) -> None:
+        super().__init__((), CHECKSUM_VERIFIED, id=content.packet_id)
+        self.content = content
+        self.hop_limit = hop_limit
+        self.congestion = congestion
+        header = 20 if len(content.src) == 4 else 40
+        if isinstance(content, Segment):
+            options = len(encode_options(content.options)) if content.options is not None else 0
+            self.size = header + _TCP_HEADER_BYTES + options + content.payload_len
+        else:
+            self.size = header + 4 + len(content.body)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def data(self) -> bytes:
+        return wire_packet(self).data()
+
+
+def wire_packet(packet: Packet) -> Packet:
+    """The packet as octets: itself, or the encoding of what it carries."""
+    if not isinstance(packet, ObjectPacket):
+        return packet
+    if isinstance(packet.content, Segment):
+        return dpkt_codec.encode(packet.content, hop_limit=packet.hop_limit)
+    return icmp.encode_icmp(packet.content, hop_limit=packet.hop_limit)
+
+
+def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
+    """What the packet carries; packets of octets go through dpkt_codec."""
+    if isinstance(packet, ObjectPacket):
+        return packet.content
+    return dpkt_codec.decode(packet)
+
+
+OBJECTS = Codec(decode, ObjectPacket, ObjectPacket)
