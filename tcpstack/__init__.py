@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .aio.opening import open_memory_pair, open_tun
     from .aio.server import Server
     from .aio.transport import TcpTransport
+    from .aio.virtual import DeadlockError, NotVirtual, Simulation
     from .core.config import Config
     from .core.events import Event, Tracer
     from .device.base import Device, DeviceError
@@ -27,12 +28,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "DeadlockError",
     "Device",
     "DeviceError",
     "Event",
     "FaultRuleError",
     "Host",
+    "NotVirtual",
     "Server",
+    "Simulation",
     "TcpTransport",
     "Tracer",
     "__version__",
@@ -42,12 +46,15 @@ __all__ = [
 
 _HOMES = {
     "Config": "core.config",
+    "DeadlockError": "aio.virtual",
     "Device": "device.base",
     "DeviceError": "device.base",
     "Event": "core.events",
     "FaultRuleError": "device.faults",
     "Host": "aio.host",
+    "NotVirtual": "aio.virtual",
     "Server": "aio.server",
+    "Simulation": "aio.virtual",
     "TcpTransport": "aio.transport",
     "Tracer": "core.events",
     "open_memory_pair": "aio.opening",

@@ -10,6 +10,7 @@ time.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 
@@ -47,6 +48,8 @@ class Driver:
     clock    monotonic nanoseconds, for everything in the protocol; a simulation passes its own
     closed   done when the driver has stopped: with None, or with the DeviceError that stopped it
     in_turn  whether a batch or a timer is being processed: what users say now leaves at its end
+
+    Users are called in the context (contextvars) in which the driver was made, whoever caused the turn.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Driver:
         self.loop = loop
         self.clock = clock
         self.closed: asyncio.Future[DeviceError | None] = loop.create_future()
+        self._context = contextvars.copy_context()
         self._running = False
         self._fd = -1
         self.in_turn = False
@@ -149,7 +153,7 @@ class Driver:
         """A device without a descriptor has packets. It may say so from inside the other stack's batch."""
         if not self._turn_scheduled and self._running:
             self._turn_scheduled = True
-            self.loop.call_soon(self._turn)
+            self.loop.call_soon(self._turn, context=self._context)
 
     def _turn(self) -> None:
         self._turn_scheduled = False
@@ -221,13 +225,14 @@ class Driver:
         if wait_ns <= 0:
             # A full turn left something over. The timer stays as it is.
             self._due_scheduled = True
-            self.loop.call_soon(self._on_due)
+            self.loop.call_soon(self._on_due, context=self._context)
             return
         if self._timer is not None:
             self._timer.cancel()
         self._armed_ns = deadline_ns
         # In whole milliseconds, rounded up: uvloop rounds to them, and down would mean to spin until it is time.
-        self._timer = self.loop.call_later(-(-wait_ns // 1_000_000) / 1000, self._on_timer)
+        wait_s = -(-wait_ns // 1_000_000) / 1000
+        self._timer = self.loop.call_later(wait_s, self._on_timer, context=self._context)
 
     def _send(self, packet: Packet, now_ns: int) -> bool:
         """The stack's way out. It never raises: the stack must not be torn out of the middle of a batch."""

@@ -15,10 +15,11 @@ from typing import Self, TypeVar
 from ..core.config import Config
 from ..core.connection import Connection
 from ..core.events import Tracer
-from ..device.base import Device
+from ..device.base import Device, next_packet_id
 from ..device.faults import FaultyDevice, Rule, parse_rule
 from ..stack.listener import Listener
 from ..stack.stack import Stack
+from ..wire.codec import DPKT, Codec
 from .connecting import connect, resolve
 from .driver import Driver
 from .guarded_tracer import GuardedTracer
@@ -38,8 +39,10 @@ class Host:
     on the packets of `device`. The device belongs to the host and is closed with it. As an asynchronous
     context manager a Host does `aclose()` at the end.
 
-    Must be made where an event loop runs. Raises FaultRuleError, and ValueError for addresses that make no
-    sense.
+    Must be made where an event loop runs, or be given the `loop`; callbacks and what they start run in the context
+    (contextvars) in which it was made. `clock`, `codec` and `packet_ids` are for simulations.
+
+    Raises FaultRuleError, and ValueError for addresses that make no sense.
     """
 
     def __init__(
@@ -52,8 +55,11 @@ class Host:
         faults: Sequence[str | Rule] = (),
         random: random.Random | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        loop: asyncio.AbstractEventLoop | None = None,
+        codec: Codec = DPKT,
+        packet_ids: Callable[[], int] = next_packet_id,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop = loop if loop is not None else asyncio.get_running_loop()
         guarded = GuardedTracer(tracer) if tracer is not None else None
         if faults:
             rules = [parse_rule(rule) if isinstance(rule, str) else rule for rule in faults]
@@ -66,8 +72,10 @@ class Host:
             random=random,
             tracer=guarded,
             name=device.name,
+            codec=codec,
+            packet_ids=packet_ids,
         )
-        self._servers: set[Server] = set()
+        self._servers: dict[Server, None] = {}  # insertion-ordered: the order must replay
         self._closing = False  # aclose() began
         self._closed = False
         self._driver = Driver(self._stack, device, self.loop, clock)
@@ -182,9 +190,9 @@ class Host:
             self._listen(addresses, port, config),
             max(backlog, 1),
             protocol_factory,
-            self._servers.discard,
+            self._servers.pop,
         )
-        self._servers.add(server)
+        self._servers[server] = None
         if start_serving:
             server.begin()
         return server

@@ -37,7 +37,7 @@ class Server(asyncio.AbstractServer):
         self._protocol_factory = protocol_factory
         self._on_closed = on_closed
         self._serving = False
-        self._transports: set[TcpTransport] = set()
+        self._transports: dict[TcpTransport, None] = {}  # insertion-ordered: the order must replay
         self._waiters: list[asyncio.Future[None]] = []
         self._forever: asyncio.Future[None] | None = None
 
@@ -144,11 +144,11 @@ class Server(asyncio.AbstractServer):
             )
             return
         transport = TcpTransport(self._driver, conn, protocol, self._detach)
-        self._transports.add(transport)
+        self._transports[transport] = None
         transport.start()
 
     def _detach(self, transport: TcpTransport) -> None:
-        self._transports.discard(transport)
+        self._transports.pop(transport, None)
         self._wake_if_done()
 
     def _wake_if_done(self) -> None:

@@ -15,6 +15,7 @@ from typing import NoReturn
 from .. import __version__
 from .arguments import ServeOptions, add_serve_options, serve_options
 from .doctor_arguments import add_doctor_parser
+from .fuzz_arguments import add_fuzz_parser
 from .netcat_arguments import NetcatOptions, add_netcat_parser, netcat_options
 
 DESCRIPTION = "A TCP in Python, behind a TUN device: it answers for an IP address of its own."
@@ -35,8 +36,9 @@ RUN_EXAMPLE = """\
 example:
   tcpstack run -v -- curl http://10.9.0.2/
 
-COMMAND finds the stack's addresses in TCPSTACK_ADDRESS and TCPSTACK_ADDRESS6. The exit status is COMMAND's
-own: 128+N where signal N ended it, 127 where there is no such command, 126 where it can't be executed.
+COMMAND finds the stack's addresses in TCPSTACK_ADDRESS and TCPSTACK_ADDRESS6, and by the name stack; the kernel's
+side is called kernel. The exit status is COMMAND's own: 128+N where signal N ended it, 127 where there is no such
+command, 126 where it can't be executed.
 """
 
 
@@ -51,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if dashes < len(arguments):
                 raise ValueError("doctor runs no command: leave out what follows '--'")
             return _doctor(parsed.tun, parsed.json)
+        if parsed.subcommand == "fuzz":
+            return _fuzz(parsed)
         if parsed.subcommand == "nc":
             return _netcat(netcat_options(parsed, arguments[dashes + 1 :]))
         options = serve_options(parsed)
@@ -93,6 +97,12 @@ def _doctor(tun: str | None, as_json: bool) -> int:
     return doctor(tun, as_json=as_json)
 
 
+def _fuzz(parsed: argparse.Namespace) -> int:
+    from .fuzz import fuzz
+
+    return fuzz(parsed)
+
+
 def _netcat(options: NetcatOptions) -> int:
     from .netcat import netcat
 
@@ -120,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_doctor_parser(commands)
     add_netcat_parser(commands)
+    add_fuzz_parser(commands)
     add_serve_options(serve)
     add_serve_options(run)
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...", help="what to run there")

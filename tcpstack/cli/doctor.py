@@ -15,7 +15,7 @@ from .. import __version__
 from ..device.tun import TUN_NODE, is_interface_name
 from . import doctor_checks as checks
 from .doctor_checks import NO, OK, SKIPPED, Way
-from .doctor_choice import Choice, run_choice, serve_choice
+from .doctor_choice import DEFAULT_TUN, Choice, run_choice, serve_choice
 from .doctor_devices import tun_interfaces
 from .doctor_machine import Machine, look
 
@@ -96,7 +96,7 @@ def examine(tun: str | None = None) -> Report:
     Nothing stays behind. For a thread in which no event loop is running.
     """
     machine = look()
-    attached = checks.attach_to_each(tun_interfaces(), tun or "tun0")
+    attached = checks.attach_to_each(tun_interfaces(), tun or DEFAULT_TUN)
     as_run = checks.try_namespace()
     privileged = checks.try_namespace("tun", False, known=as_run)
     rootless = checks.try_namespace("tun", True, known=as_run)

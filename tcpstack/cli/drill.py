@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..drill.drill import FAILED, PASSED, Result, read, run_file
+from ..drill.run import FAILED, PASSED, Result, read, run_file
 from ..drill.script import ScriptError
 from ..drill.settings import SettingError, settings
 from .drill_arguments import DrillOptions

@@ -13,6 +13,7 @@ Until the go it holds the namespace, and of the device nothing: that lives as lo
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -76,9 +77,11 @@ def _open_device(request: dict[str, Any]) -> tuple[TunDevice | PacketSocketDevic
         try:
             return veth.open_veth(name, addresses, **sizes), no_tun.problem
         except DeviceError as no_veth:
-            # The TUN's remedy is the one to tell: it is the device that works best.
+            # The TUN's remedy is the one to tell: it is the device that works best. But where capabilities are
+            # denied in here, none helps against that, and the parent knows what to say of EPERM.
+            code = errno.EPERM if no_veth.errno == errno.EPERM else no_tun.errno
             message = f"{no_tun.strerror} (nor is a veth pair to be had: {no_veth.strerror})"
-            raise DeviceError(no_tun.errno, message) from None
+            raise DeviceError(code, message) from None
     netlink.configure(name, addresses, **sizes)
     return device, None
 

@@ -1,14 +1,25 @@
 """Fault rules as text, the way `--fault` takes them.
 
-    drop MATCH [nth=N|N..M|N..] [dir=in|out]      MATCH: syn, synack, ack, data, fin, rst or any
-    loss P% [seed=N] [dir=in|out]                 lose each packet with this probability
-    duplicate P% [seed=N] [dir=in|out]            pass it twice
-    reorder P% [seed=N] [dir=in|out]              let one to three later ones overtake it
-    corrupt P% [seed=N] [dir=in|out]              flip one bit of it
+    drop MATCH                                           drop it
+    loss P%                                              lose each packet with this probability
+    burst-loss enter=P% leave=P% [loss-in-good=P%] [loss-in-bad=P%]
+                                                         lose them in bursts, while the wire is bad
+    duplicate P%                                         pass it twice
+    reorder P%                                           let one to three later ones overtake it
+    corrupt P%                                           flip one bit of it
+    delay TIME [jitter TIME]                             pass it later, in order
+    rate RATE [queue SIZE] [queue Np] [mark SIZE]        pass no more than so much; what waits is bounded
+    blackhole [after=TIME] [for=TIME]                    drop everything for a while
+    mtu N [silent]                                       drop what is larger, and say so by ICMP or not
+    strip option=sack                                    take a TCP option out (or mss, wscale, timestamps)
+    rewrite [window=N] [mss=N] [wscale=N]                overwrite fields of the TCP header
 
-`in` is towards the stack; without dir= a rule acts on both directions. `ack` is an ACK and nothing else, `syn`
-a SYN without ACK. Percentages take decimals, the seed is 0 unless given. The grammar is the table FORMS: a
-new kind of fault is a Rule and a line there.
+Behind each may stand a MATCH (syn, synack, ack, data, fin, rst or any, which is what goes without saying), nth=N,
+nth=N..M or nth=N.. (only these of the packets that match), dir=in or dir=out (`in` is towards the stack), and seed=N
+where chance is involved (0 unless given). `ack` is an ACK and nothing else, `syn` a SYN without ACK. Times are in us,
+ms or s, rates in kbit, mbit or gbit, sizes in B, kB or MB; numbers take decimals.
+
+The grammar is the table FORMS: a new kind of fault is a Rule and a line there, and a Stage that does it.
 """
 
 from __future__ import annotations
@@ -16,9 +27,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from .fault_rules import IN, MATCHES, OUT, Corrupt, Drop, Duplicate, Loss, Match, Reorder, Rule
+from .fault_rules import (
+    IN,
+    MATCHES,
+    OPTION_KINDS,
+    OUT,
+    Blackhole,
+    BurstLoss,
+    Corrupt,
+    Delay,
+    Drop,
+    Duplicate,
+    Loss,
+    Mtu,
+    Rate,
+    Reorder,
+    Rewrite,
+    Rule,
+    Strip,
+)
+from .fault_units import PACKETS, RATE, SIZE, TIME, read_percentage, read_whole
 
 
 class FaultRuleError(ValueError):
@@ -30,7 +60,7 @@ class FaultRuleError(ValueError):
 
 
 def parse_rule(text: str) -> Rule:
-    """The rule that the text describes. Raises FaultRuleError where it describes none."""
+    """The rule that the text describes. Raises FaultRuleError where it describes none, and nothing else."""
     text = " ".join(text.split())
     words = list(re.finditer(r"\S+", text))
     if not words:
@@ -39,48 +69,48 @@ def parse_rule(text: str) -> Rule:
     form = FORMS.get(verb)
     if form is None:
         raise FaultRuleError(f"there is no rule '{verb}': it is {_either(FORMS)}", text, *words[0].span())
-    if len(words) < 2:
-        raise FaultRuleError(f"{verb} needs {form.operand.allowed}", text, len(text) + 1, len(text) + 2)
-    operand = _read(form.operand, verb, words[1].group(), text, words[1].start())
-    arguments = _read_options(form, verb, words[2:], text)
-    return form.rule(operand, written=text, **arguments)
+    arguments = _Reading(text, verb, form).read(words[1:])
+    try:
+        return form.rule(**arguments, written=text)
+    except ValueError as error:  # each word makes sense, but they are too few
+        raise FaultRuleError(str(error), text, len(text) + 1, len(text) + 2) from None
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """What may stand in one place of a rule: in words, and a reader that returns None for anything else."""
+class Slot:
+    """A place in a rule.
 
+    argument  what the Rule calls it
+    allowed   what may stand there, in words
+    read      what a word means there; None for one that means nothing
+    lead      what goes before the word: "seed=" in the same one, "jitter" in one of its own, or nothing
+    """
+
+    argument: str
     allowed: str
     read: Callable[[str], object | None]
+    lead: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The place with what goes before it, in words."""
+        return self.allowed if not self.lead or self.lead.endswith("=") else f"{self.lead} and {self.allowed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The shape of one rule: the operand behind its verb, and its options with the Rule's name for each."""
+    """The shape of one rule. `operand` stands behind the verb; the `options` behind that, in any order; those that are
+    `needed` must be there."""
 
     rule: Callable[..., Rule]
-    operand: Value
-    options: dict[str, str]
+    operand: Slot | None
+    options: tuple[Slot, ...]
+    needed: tuple[Slot, ...] = ()
 
 
 def _either(words: Iterable[str]) -> str:
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def _read_match(word: str) -> Match | None:
-    return MATCHES.get(word)
-
-
-def _read_percentage(word: str) -> float | None:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?%", word):
-        return None
-    percent = float(word[:-1])
-    return percent / 100 if percent <= 100 else None
-
-
-def _read_number(word: str) -> int | None:
-    return int(word) if re.fullmatch(r"[0-9]{1,18}", word) else None
 
 
 def _read_nth(word: str) -> int | tuple[int, int | None] | None:
@@ -94,45 +124,124 @@ def _read_nth(word: str) -> int | tuple[int, int | None] | None:
     return first if first == last else (first, last)
 
 
-def _read_direction(word: str) -> str | None:
-    return word if word in (IN, OUT) else None
+def _one_of(words: Iterable[str]) -> Callable[[str], str | None]:
+    return {word: word for word in words}.get
 
 
-_MATCH = Value(_either(MATCHES), _read_match)
-_PERCENTAGE = Value("a percentage from 0% to 100%, such as 2.5%", _read_percentage)
+def _whole(least: int, most: int) -> Callable[[str], int | None]:
+    def read(word: str) -> int | None:
+        number = read_whole(word)
+        return number if number is not None and least <= number <= most else None
 
-OPTIONS = {
-    "nth": Value("nth=N, nth=N..M or nth=N.., counted from 1", _read_nth),
-    "seed": Value("seed=N", _read_number),
-    "dir": Value("dir=in or dir=out", _read_direction),
-}
+    return read
 
-_CHANCE_OPTIONS = {"seed": "seed", "dir": "direction"}
+
+_MATCH = Slot("match", _either(MATCHES), MATCHES.get)
+_CHANCE = Slot("probability", "a percentage from 0% to 100%, such as 2.5%", read_percentage)
+_TIME = Slot("delay_ns", "a time such as 40ms (in us, ms or s)", TIME.read)
+_JITTER = Slot("jitter_ns", "a time such as 5ms (in us, ms or s)", TIME.read, "jitter")
+_RATE = Slot("rate_bps", "a rate such as 10mbit (in kbit, mbit or gbit)", lambda word: RATE.read(word) or None)
+_QUEUE_BYTES = Slot("queue_bytes", "a size such as 64kB (in B, kB or MB)", SIZE.read, "queue")
+_QUEUE_PACKETS = Slot("queue_packets", "a number of packets such as 50p", PACKETS.read, "queue")
+_MARK = Slot("mark_bytes", "a size such as 30kB (in B, kB or MB)", SIZE.read, "mark")
+_AFTER = Slot("after_ns", "after=TIME such as after=2s", TIME.read, "after=")
+_FOR = Slot("for_ns", "for=TIME such as for=5s", TIME.read, "for=")
+_MTU = Slot("mtu", "a number of octets from 68 to 65535", _whole(68, 65_535))
+_SILENT = Slot("silent", "silent", {"silent": True}.get)
+_OPTION = Slot("option", f"option={_either(OPTION_KINDS)}", _one_of(OPTION_KINDS), "option=")
+_WINDOW = Slot("window", "window=N from 0 to 65535", _whole(0, 0xFFFF), "window=")
+_MSS = Slot("mss", "mss=N from 0 to 65535", _whole(0, 0xFFFF), "mss=")
+_WSCALE = Slot("wscale", "wscale=N from 0 to 255", _whole(0, 0xFF), "wscale=")
+_ENTER = Slot("enter", "enter=P%", read_percentage, "enter=")
+_LEAVE = Slot("leave", "leave=P%", read_percentage, "leave=")
+_LOSS_IN_GOOD = Slot("loss_in_good", "loss-in-good=P%", read_percentage, "loss-in-good=")
+_LOSS_IN_BAD = Slot("loss_in_bad", "loss-in-bad=P%", read_percentage, "loss-in-bad=")
+_NTH = Slot("nth", "nth=N, nth=N..M or nth=N.., counted from 1", _read_nth, "nth=")
+_SEED = Slot("seed", "seed=N", read_whole, "seed=")
+_DIRECTION = Slot("direction", "dir=in or dir=out", _one_of((IN, OUT)), "dir=")
+
+_LIMITS = (_MATCH, _NTH, _DIRECTION)
+_DRAWN = (_MATCH, _NTH, _SEED, _DIRECTION)
 
 FORMS = {
-    "drop": Form(Drop, _MATCH, {"nth": "nth", "dir": "direction"}),
-    "loss": Form(Loss, _PERCENTAGE, _CHANCE_OPTIONS),
-    "duplicate": Form(Duplicate, _PERCENTAGE, _CHANCE_OPTIONS),
-    "reorder": Form(Reorder, _PERCENTAGE, _CHANCE_OPTIONS),
-    "corrupt": Form(Corrupt, _PERCENTAGE, _CHANCE_OPTIONS),
+    "drop": Form(Drop, _MATCH, (_NTH, _DIRECTION)),
+    "loss": Form(Loss, _CHANCE, _DRAWN),
+    "burst-loss": Form(BurstLoss, None, (_ENTER, _LEAVE, _LOSS_IN_GOOD, _LOSS_IN_BAD, *_DRAWN), (_ENTER, _LEAVE)),
+    "duplicate": Form(Duplicate, _CHANCE, _DRAWN),
+    "reorder": Form(Reorder, _CHANCE, _DRAWN),
+    "corrupt": Form(Corrupt, _CHANCE, _DRAWN),
+    "delay": Form(Delay, _TIME, (_JITTER, *_DRAWN)),
+    "rate": Form(Rate, _RATE, (_QUEUE_BYTES, _QUEUE_PACKETS, _MARK, *_LIMITS)),
+    "blackhole": Form(Blackhole, None, (_AFTER, _FOR, *_LIMITS)),
+    "mtu": Form(Mtu, _MTU, (_SILENT, *_LIMITS)),
+    "strip": Form(Strip, None, (_OPTION, *_LIMITS), (_OPTION,)),
+    "rewrite": Form(Rewrite, None, (_WINDOW, _MSS, _WSCALE, *_LIMITS)),
 }
 
 
-def _read(value: Value, where: str, word: str, text: str, start: int) -> object:
-    found = value.read(word)
-    if found is None:
-        raise FaultRuleError(f"{where} takes {value.allowed}, not '{word}'", text, start, start + len(word))
-    return found
+class _Reading:
+    """One rule's words on their way to arguments."""
 
+    def __init__(self, text: str, verb: str, form: Form) -> None:
+        self.text = text
+        self.verb = verb
+        self.form = form
+        self.arguments: dict[str, Any] = {}
 
-def _read_options(form: Form, verb: str, words: list[re.Match[str]], text: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.group().partition("=")
-        if not equals or name not in form.options:
-            allowed = "; ".join(OPTIONS[option].allowed for option in form.options)
-            raise FaultRuleError(f"{verb} takes the options {allowed}; not '{word.group()}'", text, *word.span())
-        if form.options[name] in arguments:
-            raise FaultRuleError(f"{name}= stands twice", text, *word.span())
-        arguments[form.options[name]] = _read(OPTIONS[name], name, value, text, word.start() + len(name) + 1)
-    return arguments
+    def read(self, words: list[re.Match[str]]) -> dict[str, Any]:
+        """The rule's arguments. Raises FaultRuleError."""
+        operand = self.form.operand
+        if operand is not None:
+            if not words:
+                self._miss(f"{self.verb} needs {operand.allowed}")
+            self._take(self.verb, (operand,), words[0].group(), words[0].start(), words[0].start())
+            words = words[1:]
+        while words:
+            words = self._read_option(words)
+        for slot in self.form.needed:
+            if slot.argument not in self.arguments:
+                self._miss(f"{self.verb} needs {slot.allowed}")
+        return self.arguments
+
+    def _read_option(self, words: list[re.Match[str]]) -> list[re.Match[str]]:
+        """Take the option that stands first, and give the words behind it."""
+        word, start = words[0].group(), words[0].start()
+        name, equals, value = word.partition("=")
+        slots = self._slots(name + equals)
+        if slots and equals:
+            self._take(name, slots, value, start, start + len(name) + 1)
+            return words[1:]
+        if slots:
+            if len(words) < 2:
+                self._miss(f"{word} needs {_either(slot.allowed for slot in slots)}")
+            self._take(word, slots, words[1].group(), start, words[1].start())
+            return words[2:]
+        slots = tuple(slot for slot in self._slots("") if slot.read(word) is not None)
+        if not slots:
+            allowed = "; ".join(slot.shown for slot in self.form.options)
+            raise self._error(f"{self.verb} takes the options {allowed}; not '{word}'", start, start + len(word))
+        self._take(word, slots, word, start, start)
+        return words[1:]
+
+    def _slots(self, lead: str) -> tuple[Slot, ...]:
+        return tuple(slot for slot in self.form.options if slot.lead == lead)
+
+    def _take(self, where: str, slots: tuple[Slot, ...], word: str, start: int, at: int) -> None:
+        """Read the word that stands `at` its place by the first of the slots in which it means something. What goes
+        before it begins at `start`."""
+        end = at + len(word)
+        for slot in slots:
+            found = slot.read(word)
+            if found is None:
+                continue
+            if slot.argument in self.arguments:
+                raise self._error(f"{slot.lead or slot.argument} stands twice", start, end)
+            self.arguments[slot.argument] = found
+            return
+        raise self._error(f"{where} takes {_either(slot.allowed for slot in slots)}, not '{word}'", at, end)
+
+    def _miss(self, problem: str) -> NoReturn:
+        raise self._error(problem, len(self.text) + 1, len(self.text) + 2)
+
+    def _error(self, problem: str, start: int, end: int) -> FaultRuleError:
+        return FaultRuleError(problem, self.text, start, end)

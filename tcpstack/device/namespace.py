@@ -6,10 +6,10 @@
         namespace.start(["bash"])                 # the helper that has held the namespace becomes bash
 
 util-linux's `unshare` makes the namespace and runs a helper in it (_namespace_helper.py), which opens the
-device, passes its descriptor here, and waits. The device is a TUN, or where this user can have none the end of a
-veth pair (veth.py). Nothing forks: a child would share this process's epoll. With
-CAP_SYS_ADMIN and CAP_NET_ADMIN a network namespace is enough; anybody else gets a user namespace around it,
-with their own uid and ambient capabilities, so that COMMAND may be tcpdump or ping.
+device, passes its descriptor here, and waits. Nothing forks: a child would share this process's epoll. The device
+is a TUN or, where this user can have none, one end of a veth pair (veth.py). With CAP_SYS_ADMIN and CAP_NET_ADMIN
+a network namespace is enough; anybody else gets a user namespace around it, with their own uid and ambient
+capabilities, so that COMMAND may be tcpdump or ping.
 
 No event loop is needed here, and `open` and `close` block: from a coroutine, use `asyncio.to_thread`.
 """

@@ -40,9 +40,11 @@ def seconds(time_ns: int) -> str:
 
 def _table(fields: Sequence[Field]) -> list[str]:
     rows = [Field("", "expected", "seen", True), *fields]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    name_width = max(len(row.name) for row in rows)
+    expected_width = max(len(row.expected) for row in rows)
+    seen_width = max(len(row.seen) for row in rows)
     return [
-        f"    {row.name:<{widths[0]}}  {row.expected:<{widths[1]}}  "
-        + (row.seen if row.agrees else f"{row.seen:<{widths[2]}}{_MARK}")
+        f"    {row.name:<{name_width}}  {row.expected:<{expected_width}}  "
+        + (row.seen if row.agrees else f"{row.seen:<{seen_width}}{_MARK}")
         for row in rows
     ]

@@ -119,10 +119,11 @@ def _extent(cursor: Cursor) -> tuple[int, int]:
 
 def _options(cursor: Cursor, inbound: bool) -> tuple[Option, ...] | None:
     first = cursor.before
-    if cursor.accept("..."):
-        cursor.expect(">")
-        if inbound:
+    if inbound:
+        if cursor.token.text == "...":
             raise cursor.error("<...> can be expected, not injected", first)
+    elif cursor.accept("..."):
+        cursor.expect(">")
         return None
     found: list[Option] = []
     while True:

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import replace
 from typing import NamedTuple
 
+from ..core.config import SECOND_NS
 from ..core.segment import ACK, PSH, RST, SYN, FourTuple, Segment
 from ..wire.dpkt_codec import decode
 from ..wire.dropped import Dropped
@@ -23,10 +24,12 @@ from .settings import Settings
 from .side import Outcome, Request, Side
 from .snippets import SnippetError, Snippets
 
-ANY_TIME_NS = 300 * 1_000_000_000
-"""How long a packet expected at "*" is waited for."""
-CALL_PATIENCE_NS = 1_000_000_000
-"""How long a call that is not to block may take in real time."""
+ANY_TIME_NS = 300 * SECOND_NS
+"""How long a packet expected at "*" is waited for in virtual time."""
+ANY_REAL_TIME_NS = 30 * SECOND_NS
+"""The same in real time."""
+CALL_PATIENCE_NS = SECOND_NS
+"""How long a call that is not to block may take in real time; in virtual time it takes none."""
 _FIRST_PORT = 40_001
 _NOT_TCP = ("ip_other_protocol", "ip6_")
 
@@ -51,19 +54,20 @@ class _Blocked(NamedTuple):
 
 
 class Runner:
-    """One run of one script. `lenient_calls` gives calls that are not to block some real time to return."""
+    """One run of one script. `real_time` says which sort of time the side has."""
 
-    def __init__(self, script: Script, settings: Settings, side: Side, *, lenient_calls: bool) -> None:
+    def __init__(self, script: Script, settings: Settings, side: Side, *, real_time: bool) -> None:
         self._script = script
         self._settings = settings
         self._side = side
-        self._patience_ns = CALL_PATIENCE_NS if lenient_calls else 0
+        self._call_patience_ns = CALL_PATIENCE_NS if real_time else 0
+        self._any_time_ns = ANY_REAL_TIME_NS if real_time else ANY_TIME_NS
         self._names = Names()
         self._snippets = Snippets()
         self._base_ns = 0
         self._flows: list[Flow] = []
         self._current: Flow | None = None
-        self._fresh = True  # the next packet that names no ports begins a connection: nothing is under test, or a listener
+        self._fresh = True  # the next packet without ports begins a connection: only a listener is under test
         self._held: deque[_Seen] = deque()
         self._blocked: _Blocked | None = None
         self._latest_fd: int | None = None
@@ -155,7 +159,7 @@ class Runner:
         if when.until_ns is not None:
             last_ns = when.until_ns + (self._base_ns if when.relative else 0) + tolerance_ns
         if when.any:
-            first_ns, last_ns = 0, self._base_ns + ANY_TIME_NS
+            first_ns, last_ns = 0, self._base_ns + self._any_time_ns
         seen = self._next_segment(event, last_ns)
         if seen is None:
             raise Failed(event, f"no packet: none was sent up to {seconds(last_ns)} s")
@@ -258,18 +262,18 @@ class Runner:
             raise Failed(event, str(error)) from None
         if request.name == "send":
             fd, octets, _ = request.arguments
-            self._written.setdefault(int(str(fd)), bytearray()).extend(bytes.fromhex(str(octets)))
+            self._written.setdefault(fd, bytearray()).extend(bytes.fromhex(octets))
         self._side.start_call(request)
-        if request.name in ("listen", "connect", "socket"):
+        if request.name in ("listen", "socket"):
             self._fresh = True
         if request.name == "connect":
-            self._latest_fd = int(str(request.arguments[0]))
+            self._latest_fd = request.arguments[0]
         if call.until_ns is not None:
             due_ns = call.until_ns + (self._base_ns if event.when.relative else 0)
             share_ns = int(self._settings.tolerance_share * (due_ns - at_ns))
             self._blocked = _Blocked(event, call, request, due_ns, max(tolerance_ns, share_ns))
             return
-        outcome = self._side.finish_call(at_ns + self._patience_ns)
+        outcome = self._side.finish_call(at_ns + self._call_patience_ns)
         if outcome is None:
             raise Failed(event, f"{call.name}() blocks; a call that is to block is written START...END {call.name}()")
         self._finished(event, call, request, outcome)
@@ -300,8 +304,8 @@ class Runner:
                     del self._names.real[number]
         if request.name == "send":
             fd, octets, _ = request.arguments
-            unwritten = len(str(octets)) // 2 - max(outcome.result, 0)
-            written = self._written[int(str(fd))]
+            unwritten = len(octets) // 2 - max(outcome.result, 0)
+            written = self._written[fd]
             del written[len(written) - unwritten :]
         if request.name == "recv":
             self._check_read(event, request, outcome)
@@ -311,10 +315,10 @@ class Runner:
         fd, _, flags = request.arguments
         if flags or len(self._flows) != 1 or self._flows[0].urgent or len(self._read) > 1:
             return
-        at = self._read.get(int(str(fd)), 0)
+        at = self._read.get(fd, 0)
         if outcome.text != pattern(at, len(outcome.text)):
             raise Failed(event, "the text that was read is not what was sent")
-        self._read[int(str(fd))] = at + len(outcome.text)
+        self._read[fd] = at + len(outcome.text)
 
     def _unnamed_text(self, fd: int, size: int) -> bytes:
         return pattern(len(self._written.get(fd, b"")), size)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-_ADDRESSES = {4: ("192.168.0.1", "192.0.2.1"), 6: ("fd3d:a0b:17d6::1", "fd3d:fa7b:d17d::1")}
+_LOCAL_V4, _REMOTE_V4 = IPv4Address("192.168.0.1"), IPv4Address("192.0.2.1")
+_LOCAL_V6, _REMOTE_V6 = IPv6Address("fd3d:a0b:17d6::1"), IPv6Address("fd3d:fa7b:d17d::1")
 _WITHOUT_MEANING = frozenset({
     "gateway_ip", "netmask_ip", "speed", "send_omit_free", "verbose", "debug", "code_command", "code_format",
     "code_sockopt", "tcp_ts_ecr_scaled", "is_anyip", "mss",
@@ -33,8 +34,8 @@ class Settings:
     """
 
     version: int = 4
-    local: IPv4Address | IPv6Address = IPv4Address(_ADDRESSES[4][0])
-    remote: IPv4Address | IPv6Address = IPv4Address(_ADDRESSES[4][1])
+    local: IPv4Address | IPv6Address = _LOCAL_V4
+    remote: IPv4Address | IPv6Address = _REMOTE_V4
     bind_port: int = 8080
     connect_port: int = 8080
     mtu: int = 1500
@@ -52,9 +53,8 @@ def settings(options: Iterable[tuple[str, str]]) -> Settings:
         chosen = given["ip_version"]
         if chosen not in ("ipv4", "ipv6"):
             raise SettingError(f"--ip_version is ipv4 or ipv6, not {chosen!r}")
-        version = int(chosen[-1])
-        local, remote = map(ip_address, _ADDRESSES[version])
-        made = replace(made, version=version, local=local, remote=remote)
+        if chosen == "ipv6":
+            made = replace(made, version=6, local=_LOCAL_V6, remote=_REMOTE_V6)
     for name, value in given.items():
         made = _with(made, name, value)
     if made.local == made.remote:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
-
-Argument: TypeAlias = "int | str | bytes | None | tuple[Argument, ...]"
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A socket call with nothing left open: descriptors are real ones, addresses and texts are there.
+    """A socket call with nothing left open: descriptors are real ones, addresses and texts are there. It can be said
+    in JSON, so octets are strings of hexadecimal digits.
 
     Names and arguments: socket(family, type, protocol); bind(fd, address, port); listen(fd, backlog);
-    accept(fd, flags); connect(fd, address, port); recv(fd, size, flags); send(fd, text, flags); close(fd);
-    shutdown(fd, how); fcntl(fd, command, value); getsockopt(fd, level, name, octets);
+    accept(fd, flags); connect(fd, address, port); recv(fd, size, flags); send(fd, octets, flags); close(fd);
+    shutdown(fd, how); fcntl(fd, command, value); getsockopt(fd, level, name, size);
     setsockopt(fd, level, name, octets); ioctl(fd, request); poll(((fd, events), ...), milliseconds).
     """
 
     name: str
-    arguments: tuple[Argument, ...]
+    arguments: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)

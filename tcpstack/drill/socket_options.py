@@ -7,8 +7,9 @@ import errno
 from dataclasses import replace
 
 from ..core.config import MILLISECOND_NS, Config
-from ..core.connection import Connection
 from ..core.congestion import CONTROLLERS
+from ..core.connection import Connection
+from . import tcp_info
 from .script import Unsupported
 from .symbols import SOCKET_OPTIONS, SYMBOLS, TCP_OPTIONS
 
@@ -45,8 +46,7 @@ class Options:
         """How many octets a write may queue now; None where SO_SNDBUF was never set."""
         if self._send_bytes is None:
             return None
-        outstanding = connection.status()["unacknowledged_bytes"]
-        assert isinstance(outstanding, int)
+        outstanding = tcp_info.number(connection.status(), "unacknowledged_bytes")
         return max(self._send_bytes - outstanding - connection.unsent_bytes, 0)
 
     def set(self, level: int, name: int, octets: bytes, connection: Connection | None) -> int:
@@ -90,7 +90,7 @@ class Options:
             case (6, 1):
                 number = int(connection.nodelay if connection is not None else bool(self._nodelay))
             case (6, 2) if connection is not None:  # TCP_MAXSEG
-                number = int(str(connection.status()["snd_mss"]))
+                number = tcp_info.number(connection.status(), "snd_mss")
             case (6, 13):
                 return b"reno" if self.config.congestion == "newreno" else self.config.congestion.encode()
             case _:

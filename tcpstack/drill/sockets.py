@@ -17,6 +17,7 @@ from ..core.config import Config
 from ..core.connection import Connection
 from ..stack.listener import Listener
 from ..stack.stack import Stack
+from . import tcp_info
 from .script import Unsupported
 from .side import Outcome, Request
 from .socket_options import Options
@@ -58,6 +59,8 @@ class Socket:
         if self.told or connection is None or connection.error is None:
             return 0
         self.told = True
+        if connection.eof_received and connection.error.errno == errno.ECONNRESET:
+            return errno.EPIPE  # a RST behind the peer's FIN: only writing has come to an end
         return connection.error.errno or errno.EIO
 
     @property
@@ -88,11 +91,11 @@ class Sockets:
         self.deadline_ns = None
         arguments = request.arguments
         if request.name not in ("socket", "poll"):
-            found = self._sockets.get(int(str(arguments[0])))
+            found = self._sockets.get(arguments[0])
             if found is None:
                 return _done(_failure(errno.EBADF))
             if request.name == "close":
-                return self._close(int(str(arguments[0])))
+                return self._close(arguments[0])
             return self._calls[request.name](found, *arguments[1:])
         return self._calls[request.name](*arguments)
 
@@ -279,10 +282,10 @@ class Sockets:
             return _done(_failure(errno.EINVAL) if socket.listener is not None else Outcome(0, values=(0,)))
         if command == SYMBOLS["SIOCINQ"]:
             return _done(Outcome(0, values=(connection.readable_bytes,)))
-        unsent = connection.unsent_bytes
-        status = connection.status()["unacknowledged_bytes"]
-        assert isinstance(status, int)
-        return _done(Outcome(0, values=(unsent + (status if command == SYMBOLS["SIOCOUTQ"] else 0),)))
+        size = connection.unsent_bytes
+        if command == SYMBOLS["SIOCOUTQ"]:
+            size += tcp_info.number(connection.status(), "unacknowledged_bytes")
+        return _done(Outcome(0, values=(size,)))
 
     def _poll(self, polled: tuple[tuple[int, int], ...], milliseconds: int) -> Attempt:
         deadline_ns = self.deadline_ns = None if milliseconds < 0 else self.now_ns + milliseconds * 1_000_000

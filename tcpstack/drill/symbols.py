@@ -42,9 +42,6 @@ _CALLS = {
     "INT_MAX": 0x7FFF_FFFF, "NULL": 0,
 }  # fmt: skip
 
-SYMBOLS: dict[str, int] = {**SOCKET_LEVELS, **SOCKET_OPTIONS, **TCP_OPTIONS, **_CALLS}
-"""Every name that can stand for a number in a call."""
-
 TCP_INFO_CONSTANTS: dict[str, int] = {
     "TCP_CA_Open": 0, "TCP_CA_Disorder": 1, "TCP_CA_CWR": 2, "TCP_CA_Recovery": 3, "TCP_CA_Loss": 4,
     "TCPI_OPT_TIMESTAMPS": 1, "TCPI_OPT_SACK": 2, "TCPI_OPT_WSCALE": 4, "TCPI_OPT_ECN": 8,
@@ -59,6 +56,10 @@ TCP_INFO_CONSTANTS: dict[str, int] = {
 ERRNOS: dict[str, int] = {name: number for number, name in errno.errorcode.items()} | {
     "EWOULDBLOCK": errno.EAGAIN, "EOPNOTSUPP": errno.EOPNOTSUPP, "ENOTSUP": errno.EOPNOTSUPP,
 }  # fmt: skip
+
+
+SYMBOLS: dict[str, int] = {**ERRNOS, **SOCKET_LEVELS, **SOCKET_OPTIONS, **TCP_OPTIONS, **_CALLS}
+"""Every name that can stand for a number in a call."""
 
 
 def errno_name(number: int) -> str:

@@ -18,7 +18,8 @@ from .script import Unsupported
 
 _PROC = re.compile(r"/proc/sys/(net/\S+?)=(.*)")
 _SUM = re.compile(r"\$\(\(([\d\s*+()]+)\)\)")
-_IGNORED_PROGRAMS = ("sysctl_restore_", "sysctl_restore.sh")
+_IGNORED_PROGRAMS = ("sysctl_restore", "ethtool", "tc")
+"""What they set belongs to Linux's devices and queues, which the engine has not."""
 _DEFAULTS = "defaults.sh"
 _DEFAULT_RECEIVE_BYTES = 15 * 1024 * 1024
 
@@ -70,7 +71,7 @@ class Sysctls:
                 self._set(f"{found[1].replace('/', '.')}={found[2]}" if found else word, line)
         elif program.endswith(".sh") and (self._directory / words[0]).is_file() and len(words) == 1:
             self.run((self._directory / words[0]).read_text(encoding="utf-8", errors="replace"))
-        elif not program.startswith(_IGNORED_PROGRAMS):
+        elif not (program.startswith(_IGNORED_PROGRAMS) or words[:2] == ["ip", "tcp_metrics"]):
             raise Unsupported(f"`{line}`: no command is run on the engine but sysctl; --kernel runs it")
 
     def _set(self, word: str, line: str) -> None:

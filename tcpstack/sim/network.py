@@ -37,7 +37,10 @@ BATCH_PACKETS = 64
 
 
 class Interface:
-    """A host's end of a link: a Device, whose packets come from the network. `send` fails while nothing is linked."""
+    """A host's end of a link: a Device, whose packets come from the network. `send` fails while nothing is linked.
+
+    tracer  is told what links lose of the host's packets, and of those for it
+    """
 
     def __init__(self, name: str, addresses: Sequence[IPv4Interface | IPv6Interface], network: Network) -> None:
         self.name = name
@@ -45,6 +48,7 @@ class Interface:
         self.mtu = 1500
         self.on_ready: Callable[[], None] | None = None
         self.link: Link | None = None
+        self.tracer: Tracer | None = None
         self._network = network
         self._arrived: deque[Packet] = deque()
 
@@ -193,7 +197,7 @@ class SimHost:
         self.interface = interface
         self._network = network
         self._clock = network.clock
-        self.tracer = tracer
+        interface.tracer = tracer
         self._device: Device = interface
         if faults:
             rules = [parse_rule(rule) if isinstance(rule, str) else rule for rule in faults]
@@ -249,6 +253,12 @@ class SimHost:
     def abort(self, connection: Connection) -> None:
         self.stack.abort(connection, self._clock.now_ns)
         self._look_ahead()
+
+    def heal(self) -> None:
+        """The fault rules act no more; what they hold back is lost."""
+        self._device = self.interface
+        self.stack.send_packet = self.interface.send
+        self.interface.on_ready = self._schedule_turn
 
     def _schedule_turn(self) -> None:
         """Packets have arrived: what arrives at one instant is one batch."""
@@ -417,17 +427,12 @@ class Network:
         segment = self.codec.decode(packet)
         if not isinstance(segment, Segment):
             return
-        names = " to ".join(end.name for end in link.ends)
-        source = (segment.src, segment.sport)
-        target = (segment.dst, segment.dport)
-        for host in self.hosts:
-            tracer = host.tracer
-            if tracer is None:
-                continue
-            if segment.src in host.stack.local_addresses:
-                flow, direction = (*source, *target), OUT
-            elif segment.dst in host.stack.local_addresses and tracer is not self.tracer:
-                flow, direction = (*target, *source), IN
-            else:
-                continue
-            tracer(FaultHit(self.clock.now_ns, flow, segment, direction, f"link {names}: {why}", DROPPED, packet.id))
+        rule = f"link {' to '.join(end.name for end in link.ends)}: {why}"
+        source, target = (segment.src, segment.sport), (segment.dst, segment.dport)
+        sender, receiver = self._interfaces.get(segment.src), self._interfaces.get(segment.dst)
+        now_ns = self.clock.now_ns
+        if sender is not None and sender.tracer is not None:
+            sender.tracer(FaultHit(now_ns, (*source, *target), segment, OUT, rule, DROPPED, packet.id))
+        # Whoever sees both ends is told once.
+        if receiver is not None and receiver.tracer is not None and receiver.tracer is not self.tracer:
+            receiver.tracer(FaultHit(now_ns, (*target, *source), segment, IN, rule, DROPPED, packet.id))

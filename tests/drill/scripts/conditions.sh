@@ -8,3 +8,4 @@ sysctl -q net.ipv4.tcp_syn_linear_timeouts=0
 sysctl -q net.ipv4.tcp_recovery=0 net.ipv4.tcp_early_retrans=0 net.ipv4.tcp_frto=0
 # cwnd stays as it is when the application pauses.
 sysctl -q net.ipv4.tcp_slow_start_after_idle=0
+sysctl -q net.ipv4.tcp_ecn=0

@@ -53,7 +53,7 @@ def run_file(
     script, chosen = read(path, kernel=kernel, options=options, defines=defines)
     side = _side(chosen, path.parent, kernel)
     verdict, message = PASSED, ""
-    runner = Runner(script, chosen, side, lenient_calls=kernel)
+    runner = Runner(script, chosen, side, real_time=kernel)
     try:
         runner.run()
     except Failed as failed:

@@ -1,0 +1,335 @@
+"""Programs of asyncio on simulated hosts, in virtual time, from one seed.
+
+    with Simulation(seed=7) as sim:
+        a, b = sim.host("a", "10.0.0.1/24"), sim.host("b", "10.0.0.2/24", faults=["loss 2%"])
+        sim.link(a, b, delay="20ms", rate="10mbit", queue="64kB")
+        b.spawn(server())                   # asyncio.start_server(on_client, port=80) and so on
+        answer = a.run(client())            # asyncio.open_connection("b", 80) and so on
+
+The programs are ordinary ones: what they ask of asyncio goes over the stack of the host they run on, with names that
+are the hosts'. Waiting costs no time, and the same seed gives the same run, event for event, in any process.
+docs/simulation.md says what that takes of a program, and what is reported instead of being let through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any, Self, TypeVar
+
+from ..core.config import SECOND_NS, Config
+from ..core.events import Tracer
+from ..device.fault_units import PACKETS, RATE, SIZE, TIME, Units
+from ..device.faults import Rule
+from ..device.pipe import Line
+from ..sim.clock import Clock
+from ..sim.network import Interface, Link, Network, Router
+from ..wire.codec import Codec
+from ..wire.objects import OBJECTS
+from .guarded_tracer import GuardedTracer
+from .host import Host
+from .virtual_loop import VirtualLoop
+from .virtual_names import CURRENT_HOST
+from .virtual_refusals import NotVirtual
+from .virtual_waiting import DeadlockError, VirtualTask, Waiting
+
+__all__ = ["DeadlockError", "NotVirtual", "SimulatedHost", "Simulation", "VirtualLoop", "Waiting", "line"]
+
+GRACE_S = 60.0
+"""At the end of a simulation connections have so much virtual time to close in order."""
+T = TypeVar("T")
+
+
+class SimulatedHost(Host):
+    """A host of a Simulation, made by its `host`. It can all that a Host can, and runs programs.
+
+    name       what the others call it
+    interface  its end of the link
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        interface: Interface,
+        config: Config | None,
+        faults: Sequence[str | Rule],
+        tracer: Tracer | None,
+    ) -> None:
+        self.name = interface.name
+        self.interface = interface
+        interface.tracer = tracer
+        self._simulation = simulation
+        network = simulation.network
+        self._context().run(
+            super().__init__,
+            interface,
+            interface.addresses,
+            config=config,
+            tracer=tracer,
+            faults=faults,
+            random=random.Random(network.random.getrandbits(64)),
+            clock=lambda: network.clock.now_ns,
+            loop=simulation.loop,
+            codec=network.codec,
+            packet_ids=network.next_packet_id,
+        )
+
+    def spawn(self, program: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+        """Start a program here. Whatever it starts in turn belongs to this host as well."""
+        return self._simulation._spawn(program, name, self._context())
+
+    def run(self, program: Coroutine[Any, Any, T], *, within_s: float | None = None) -> T:
+        """Run a program here to its end, and the others with it; its result. Raises what Simulation.run raises."""
+        result: T = self._simulation._run([program], within_s, self.spawn)[0]
+        return result
+
+    def _context(self) -> Context:
+        """A copy of the caller's context in which this is the current host."""
+        context = copy_context()
+        context.run(CURRENT_HOST.set, self)
+        return context
+
+
+class Simulation:
+    """A network of hosts, their programs, and the virtual time they live in.
+
+    network  routers, links and hosts without asyncio (sim.network)
+    clock    virtual time, in nanoseconds; it begins at one second
+    loop     the event loop of all programs
+    hosts    by their names
+
+    config is every host's unless it is given its own; `tracer` gets the events of all, each as its host sees it.
+    With `codec` wire.codec.DPKT links carry octets instead of segments. As a context manager a Simulation can run
+    several times, its world going on from one to the next; else its first run is its only one.
+    """
+
+    def __init__(
+        self, seed: int = 0, *, config: Config | None = None, tracer: Tracer | None = None, codec: Codec = OBJECTS
+    ) -> None:
+        self._tracer = GuardedTracer(tracer) if tracer is not None else None
+        self._config = config
+        self.clock = Clock()
+        self.network = Network(seed, codec=codec, clock=self.clock, tracer=self._tracer)
+        self.loop = VirtualLoop(self.clock, seed=seed)
+        self.hosts: dict[str, SimulatedHost] = {}
+        self._runner = asyncio.Runner(loop_factory=lambda: self.loop)
+        self._programs: dict[asyncio.Task[Any], None] = {}
+        self._failure: BaseException | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._goes_on = False
+        self._closed = False
+
+    # The world
+
+    def host(
+        self,
+        name: str,
+        *addresses: str | IPv4Interface | IPv6Interface,
+        config: Config | None = None,
+        faults: Sequence[str | Rule] = (),
+        mtu: int = 1500,
+        tracer: Tracer | None = None,
+    ) -> SimulatedHost:
+        """A host with these addresses ("10.0.0.1/24"). `faults` act on its packets, "in" being towards it.
+
+        Raises ValueError for a name or an address that somebody has, FaultRuleError for a rule that is none.
+        """
+        if name.lower() in self.loop.names:
+            raise ValueError(f"there is a host {name!r} already")
+        interface = self.network.interface(name, *addresses, mtu=mtu)
+        seen_by = GuardedTracer(tracer) if tracer is not None else self._tracer
+        host = SimulatedHost(self, interface, config or self._config, faults, seen_by)
+        self.hosts[name] = host
+        self.loop.names[name.lower()] = [address.ip for address in interface.addresses]
+        return host
+
+    def router(self, name: str) -> Router:
+        """A router: links join it to any number of hosts and routers."""
+        return self.network.router(name)
+
+    def link(
+        self,
+        a: SimulatedHost | Router,
+        b: SimulatedHost | Router,
+        there: Line | None = None,
+        back: Line | None = None,
+        *,
+        mtu: int = 1500,
+        **words: str,
+    ) -> Link:
+        """Join two nodes by a link that is `there` from a to b and `back` from b to a, or the same both ways.
+
+        Instead of Lines it takes the words of `line` (delay="20ms", ...). Raises ValueError where a host has a link
+        already, and for words that make no sense.
+        """
+        if words:
+            if there is not None:
+                raise ValueError(f"a Line says it all: no {', '.join(words)} besides")
+            there = line(**words)
+        ends = [end.interface if isinstance(end, SimulatedHost) else end for end in (a, b)]
+        return self.network.link(ends[0], ends[1], there, back, mtu=mtu)
+
+    # Programs
+
+    def spawn(self, program: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+        """Start a program that belongs to no host: to watch the others, to change a link, ..."""
+        return self._spawn(program, name, copy_context())
+
+    def run(
+        self, *programs: Coroutine[Any, Any, Any] | asyncio.Task[Any], within_s: float | None = None
+    ) -> list[Any]:
+        """Let time pass until these programs have ended (without any: all that were started); their results.
+
+        Other programs go on meanwhile. Without `with` that was all: what still runs is cancelled, and the hosts close.
+
+        Raises what a program died of, be it one of these or another; DeadlockError where they would wait for ever;
+        TimeoutError where they have not ended `within_s` virtual seconds.
+        """
+        return self._run(programs, within_s, self.spawn)
+
+    def close(self) -> None:
+        """The end: programs that still run are cancelled, connections closed in order. Idempotent.
+
+        Raises what a program dies of at that, DeadlockError where one does not let itself be cancelled.
+        """
+        self._close(in_order=True)
+
+    def __enter__(self) -> Self:
+        self._goes_on = True
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._close_after(error)
+
+    def _spawn(self, program: Coroutine[Any, Any, T], name: str | None, context: Context) -> asyncio.Task[T]:
+        called = name or getattr(program, "__name__", None)
+        task = self.loop.create_task(program, name=called, context=context)
+        self._programs[task] = None
+        task.add_done_callback(self._on_end)
+        return task
+
+    def _on_end(self, program: asyncio.Task[Any]) -> None:
+        del self._programs[program]
+        if not program.cancelled() and self._failure is None:
+            self._failure = program.exception()
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _run(
+        self,
+        programs: Sequence[Coroutine[Any, Any, Any] | asyncio.Task[Any]],
+        within_s: float | None,
+        spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
+    ) -> list[Any]:
+        if self._closed or asyncio._get_running_loop() is not None:
+            for program in programs:
+                if not isinstance(program, asyncio.Task):
+                    program.close()
+            raise RuntimeError(
+                "this simulation has come to its end: `with Simulation() as sim` lets it run several times"
+                if self._closed
+                else "run() cannot be called from a running event loop: a program starts others by spawn()"
+            )
+        tasks = [each if isinstance(each, asyncio.Task) else spawn(each) for each in programs]
+        limit_ns = None if within_s is None else self.clock.now_ns + round(within_s * SECOND_NS)
+        with self.loop.outside:
+            try:
+                self.loop.limit_ns = limit_ns
+                results = self._runner.run(self._until_ended(tasks or list(self._programs)))
+            except BaseException as error:
+                if not self._goes_on:
+                    self._close_after(error)
+                raise
+            finally:
+                self.loop.limit_ns = None
+            if not self._goes_on:
+                self.close()
+        return results
+
+    async def _until_ended(self, programs: Sequence[asyncio.Task[Any]]) -> list[Any]:
+        _hide()
+        while True:
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
+            if all(program.done() for program in programs):
+                return [program.result() for program in programs]
+            self._news = self.loop.create_future()
+            await self._news
+
+    def _close_after(self, error: BaseException) -> None:
+        """Close, as `error` makes it necessary; what goes wrong at that is only noted with it."""
+        try:
+            self._close(in_order=False)
+        except Exception as another:
+            error.add_note(f"and while the simulation was closed: {another!r}")
+
+    def _close(self, *, in_order: bool) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with self.loop.outside:
+            try:
+                self._runner.run(self._end(in_order))
+            finally:
+                try:
+                    self._runner.close()
+                finally:
+                    self.loop.close()
+
+    async def _end(self, in_order: bool) -> None:
+        _hide()
+        left = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
+        for task in left:
+            task.cancel()
+        if left:
+            # What they do at the end may need the network; what waits for connections to close needs them closed.
+            await asyncio.wait(left, timeout=GRACE_S)
+        if in_order:
+            await asyncio.gather(*(host.aclose(GRACE_S) for host in self.hosts.values()))
+        for host in self.hosts.values():
+            host.close()
+        await asyncio.gather(*left, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+
+
+def _hide() -> None:
+    """The current task is the simulation's own: reports are about programs."""
+    task = asyncio.current_task()
+    assert isinstance(task, VirtualTask)
+    task.hidden = True
+
+
+def line(
+    *, delay: str | None = None, jitter: str | None = None, rate: str | None = None, queue: str | None = None
+) -> Line:
+    """One direction of a link, in the words of fault rules: delay="40ms", jitter="5ms", rate="10mbit", and
+    queue="64kB" or queue="100p" (packets). What is not said is: none, and no limit.
+
+    Raises ValueError for a word that makes no sense.
+    """
+    size = queue if queue is not None and not queue.endswith("p") else None
+    packets = queue if queue is not None and queue.endswith("p") else None
+    return Line(
+        rate_bps=_read("rate", rate, RATE, "10mbit"),
+        delay_ns=_read("delay", delay, TIME, "40ms") or 0,
+        jitter_ns=_read("jitter", jitter, TIME, "5ms") or 0,
+        queue_bytes=_read("queue", size, SIZE, "64kB, or 100p for packets"),
+        queue_packets=_read("queue", packets, PACKETS, "100p, or 64kB for octets"),
+    )
+
+
+def _read(name: str, word: str | None, units: Units, such_as: str) -> int | None:
+    if word is None:
+        return None
+    value = units.read(word)
+    if value is None:
+        raise ValueError(f"{name}={word!r} is none: write it as in {such_as}")
+    return value

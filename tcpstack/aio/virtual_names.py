@@ -1,0 +1,79 @@
+"""Whose program is running, and what the names of hosts mean: the resolver of a simulation."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, TypeAlias
+
+from .pseudo_socket import SocketAddress, socket_address
+
+if TYPE_CHECKING:
+    from .host import Host
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Entry: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, SocketAddress]
+"""As socket.getaddrinfo gives them."""
+
+CURRENT_HOST: ContextVar[Host | None] = ContextVar("tcpstack.current_host", default=None)
+"""The simulated host that the running code belongs to: what it starts, and what is called back for it, inherits it."""
+
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def current_host_name() -> str | None:
+    """The name of the host that the running code belongs to, or None."""
+    host = CURRENT_HOST.get()
+    return host.device.name if host is not None else None
+
+
+def getaddrinfo(
+    names: Mapping[str, Sequence[Address]],
+    host: str | bytes | None,
+    port: str | bytes | int | None,
+    family: int = 0,
+    type: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+) -> list[Entry]:
+    """socket.getaddrinfo where the world is `names`. Ports are numbers: there is no list of services.
+
+    Raises socket.gaierror for a name that no host has, and where it has no address of `family`.
+    """
+    number = _port(port)
+    if isinstance(host, bytes):
+        host = host.decode("ascii")
+    kind = socket.SocketKind(type or socket.SOCK_STREAM)
+    protocol = proto or (socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else 0)
+    canonical = (host or "") if flags & socket.AI_CANONNAME else ""
+    entries = [
+        (_FAMILIES[address.version], kind, protocol, canonical, socket_address(address.packed, number))
+        for address in _addresses(names, host)
+        if family in (0, _FAMILIES[address.version])
+    ]
+    if not entries:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} has no address of the family that was asked for")
+    return entries
+
+
+def _addresses(names: Mapping[str, Sequence[Address]], host: str | None) -> Sequence[Address]:
+    if host is None:
+        raise socket.gaierror(socket.EAI_NONAME, "a simulated host has no loopback interface: give a host's name")
+    try:
+        return (ip_address(host),)
+    except ValueError:
+        pass
+    found = names.get(host.lower())
+    if found is None:
+        known = ", ".join(names) or "none"
+        raise socket.gaierror(socket.EAI_NONAME, f"no simulated host is called {host!r} (hosts: {known})")
+    return found
+
+
+def _port(port: str | bytes | int | None) -> int:
+    try:
+        return int(port or 0)
+    except ValueError:
+        raise socket.gaierror(socket.EAI_SERVICE, f"{port!r} is no port number") from None

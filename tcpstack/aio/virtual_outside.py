@@ -1,0 +1,255 @@
+"""What a program meets of the outside world while it runs in virtual time: clocks and chance of the simulation, and a
+refusal wherever it would leave it.
+
+Functions are replaced wherever a module holds them by name (`from time import monotonic` too), methods in their class.
+A replacement acts in the thread that runs the simulation and nowhere else; all of them last as long as the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NoReturn, Self
+
+from ..sim.clock import START_NS, Clock
+from .virtual_names import Address, current_host_name, getaddrinfo
+
+EPOCH_NS = 1_767_225_600_000_000_000
+"""Each simulation begins on 1 January 2026, at midnight UTC."""
+MOST_READINGS = 1_000_000
+"""A program that reads the clock so often without awaiting anything waits for time to pass, and it does not."""
+
+Refuse = Callable[[str, str], NoReturn]
+"""Called with what was tried and what to do instead."""
+
+_MONOTONIC = ("monotonic", "perf_counter", "process_time", "thread_time")
+
+_AWAIT = "it would block every host at once; await its asyncio counterpart"
+_SEEDED = "the operating system's randomness has no seed; the module random has the simulation's"
+_THREADS = "threads interleave as they like; use tasks, or loop.run_in_executor(), which runs the function in line"
+_PROCESSES = "another process knows nothing of virtual time; make it a program on a simulated host"
+_SOCKETS = "a real socket leads out of the simulation; use asyncio's connections, servers and streams"
+_NAMES = "the names are those of the simulated hosts; use getaddrinfo()"
+
+_REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("time", ("sleep",), _AWAIT),
+    ("select", ("select", "poll"), _AWAIT),
+    ("os", ("urandom", "getrandom"), _SEEDED),
+    ("ssl", ("RAND_bytes",), _SEEDED),
+    ("uuid", ("uuid1",), "it tells the machine and the time of day; use uuid.UUID(int=random.getrandbits(128))"),
+    ("_thread", ("start_new_thread",), _THREADS),
+    ("os", ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system"), _PROCESSES),
+    ("_posixsubprocess", ("fork_exec",), _PROCESSES),
+    ("socket", ("socketpair", "fromfd", "create_connection", "create_server"), _SOCKETS),
+    ("socket", ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo"), _NAMES),
+)
+
+_REFUSED_METHODS: tuple[tuple[type, str, str, str], ...] = (
+    (threading.Thread, "start", "threading.Thread.start", _THREADS),
+    (threading.Thread, "join", "threading.Thread.join", _AWAIT),
+    (threading.Condition, "wait", "waiting for another thread", _AWAIT),
+    (subprocess.Popen, "__init__", "subprocess.Popen", _PROCESSES),
+    (socket.socket, "__init__", "socket.socket", _SOCKETS),
+)
+
+
+class _Replacement:
+    """Stands for a function. Not itself one: a class that keeps it as an attribute must not make a method of it."""
+
+    __slots__ = ("__name__", "_instead", "_original", "_thread")
+
+    def __init__(self, original: Callable[..., Any], instead: Callable[..., Any]) -> None:
+        self.__name__ = getattr(original, "__name__", "?")
+        self._original = original
+        self._instead = instead
+        self._thread = threading.get_ident()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return self._original(*args, **kwargs)
+        return self._instead(*args, **kwargs)
+
+
+class Outside:
+    """The world outside as the simulation has it, while `with` lasts. It can be entered again inside itself.
+
+    clock, names  the simulation's time, and its hosts' addresses by their names
+    readings      how often the program has read a clock since somebody set this to 0
+
+    Only one at a time: RuntimeError where another simulation runs in this process.
+    """
+
+    _running: Outside | None = None
+
+    def __init__(self, clock: Clock, names: Mapping[str, Sequence[Address]], seed: int, refuse: Refuse) -> None:
+        self.readings = 0
+        self._clock = clock
+        self._names = names
+        self._refuse = refuse
+        self._depth = 0
+        self._seeds = random.Random(f"{seed} of generators without a seed")
+        self._chance = random.Random(f"{seed} of the module random").getstate()
+        self._replaced: list[tuple[object, object]] = []
+        self._methods: list[tuple[type, str, object]] = []
+        self._chance_outside: Any = None
+        self._collects_garbage = False
+
+    def __enter__(self) -> Self:
+        if Outside._running not in (None, self):
+            raise RuntimeError("another simulation runs in this process: one at a time")
+        self._depth += 1
+        if self._depth == 1:
+            Outside._running = self
+            try:
+                self._shut_out()
+            except BaseException:
+                self.__exit__()
+                raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        interrupt: KeyboardInterrupt | None = None
+        while self._depth == 0 and Outside._running is self:
+            try:
+                self._let_in()
+            except KeyboardInterrupt as again:  # whatever the user is in a hurry for, the world must be whole
+                interrupt = again
+        if interrupt is not None:
+            raise interrupt
+
+    def _shut_out(self) -> None:
+        self._chance_outside = random.getstate()
+        random.setstate(self._chance)
+        # When the garbage collector runs hangs on all that the process did before: the loop collects instead.
+        self._collects_garbage = gc.isenabled()
+        gc.disable()
+        self._replaced = [(original, _Replacement(original, instead)) for original, instead in self._functions()]
+        _exchange(self._replaced)
+        for owner, name, instead in self._class_members():
+            original = vars(owner)[name]
+            self._methods.append((owner, name, original))
+            setattr(owner, name, _guarded(original, instead))
+
+    def _let_in(self) -> None:
+        """Can be interrupted and done again."""
+        for owner, name, original in self._methods:
+            setattr(owner, name, original)
+        _exchange([(replacement, original) for original, replacement in self._replaced])
+        if self._collects_garbage:
+            gc.enable()
+        if self._chance_outside is not None:
+            self._chance = random.getstate()
+            random.setstate(self._chance_outside)
+            self._chance_outside = None
+        self._methods.clear()
+        self._replaced.clear()
+        Outside._running = None
+
+    def _functions(self) -> Iterable[tuple[Callable[..., Any], Callable[..., Any]]]:
+        """Functions, and what takes their place."""
+        yield from self._clocks()
+        for module_name, names, remedy in _REFUSED:
+            try:
+                module = import_module(module_name)  # now, so that the program does not do it while it runs
+            except ImportError:
+                continue
+            for name in names:
+                if hasattr(module, name):
+                    yield getattr(module, name), self._refusal(f"{module_name}.{name}()", remedy)
+        yield random.seed, lambda a=None, version=2: random.Random.seed(random._inst, a, version)
+        yield socket.getaddrinfo, lambda *args, **kwargs: getaddrinfo(self._names, *args, **kwargs)
+        yield socket.gethostname, lambda: current_host_name() or "localhost"
+        yield asyncio.as_completed, _as_completed(asyncio.as_completed)
+
+    def _clocks(self) -> Iterable[tuple[Callable[..., Any], Callable[..., Any]]]:
+        def wall_s() -> float:
+            return self._wall_ns() / 1e9
+
+        for name in _MONOTONIC:
+            if hasattr(time, name):
+                yield getattr(time, name), lambda: self._now_ns() / 1e9
+                yield getattr(time, f"{name}_ns"), self._now_ns
+        yield time.time, wall_s
+        yield time.time_ns, self._wall_ns
+        yield time.clock_gettime, lambda clock: self._clock_ns(clock) / 1e9
+        yield time.clock_gettime_ns, self._clock_ns
+        gmtime, localtime, ctime, asctime, strftime = (
+            time.gmtime, time.localtime, time.ctime, time.asctime, time.strftime,
+        )  # fmt: skip
+        yield gmtime, lambda seconds=None: gmtime(wall_s() if seconds is None else seconds)
+        yield localtime, lambda seconds=None: localtime(wall_s() if seconds is None else seconds)
+        yield ctime, lambda seconds=None: ctime(wall_s() if seconds is None else seconds)
+        yield asctime, lambda moment=None: asctime(localtime(wall_s()) if moment is None else moment)
+        yield strftime, lambda how, moment=None: strftime(how, localtime(wall_s()) if moment is None else moment)
+
+    def _class_members(self) -> Iterable[tuple[type, str, Callable[..., Any]]]:
+        """Methods, and what takes their place."""
+        for owner, name, what, remedy in _REFUSED_METHODS:
+            yield owner, name, self._refusal(what, remedy)
+        seed = random.Random.seed
+
+        def seed_from_ours(generator: random.Random, a: Any = None, version: int = 2) -> None:
+            seed(generator, self._seeds.getrandbits(64) if a is None else a, version)
+
+        yield random.Random, "seed", seed_from_ours
+
+    def _refusal(self, what: str, remedy: str) -> Callable[..., NoReturn]:
+        def refuse(*args: object, **kwargs: object) -> NoReturn:
+            self._refuse(what, remedy)
+
+        return refuse
+
+    def _now_ns(self) -> int:
+        self.readings += 1
+        if self.readings > MOST_READINGS:
+            self.readings = 0
+            self._refuse("waiting by asking the clock again and again", "time passes while a program awaits, only then")
+        return self._clock.now_ns
+
+    def _wall_ns(self) -> int:
+        return EPOCH_NS + self._now_ns() - START_NS
+
+    def _clock_ns(self, clock: int) -> int:
+        return self._wall_ns() if clock == time.CLOCK_REALTIME else self._now_ns()
+
+
+def _exchange(pairs: Iterable[tuple[object, object]]) -> None:
+    """Give each module the second of a pair wherever it has the first."""
+    wanted = {id(old): new for old, new in pairs}
+    of_module = vars(ModuleType)["__dict__"].__get__  # as some modules load themselves when they are looked at
+    for module in list(sys.modules.values()):
+        if not isinstance(module, ModuleType):
+            continue
+        names: dict[str, object] = of_module(module)
+        for name, value in list(names.items()):
+            if id(value) in wanted:
+                names[name] = wanted[id(value)]
+
+
+def _guarded(original: Any, instead: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that is `instead` in this thread and `original` in any other."""
+    thread = threading.get_ident()
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return (instead if threading.get_ident() == thread else original)(*args, **kwargs)
+
+    return method
+
+
+def _as_completed(original: Callable[..., Any]) -> Callable[..., Any]:
+    """asyncio.as_completed puts coroutines into a set, whose order nobody knows, and starts them in it."""
+
+    def as_completed(fs: Iterable[Awaitable[Any]], *, timeout: float | None = None) -> Any:
+        return original([asyncio.ensure_future(each) for each in fs], timeout=timeout)
+
+    return as_completed

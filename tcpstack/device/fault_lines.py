@@ -1,0 +1,116 @@
+"""The stages that hold packets back: `delay` and `rate`, which are lines (pipe.py), and `reorder`."""
+
+from __future__ import annotations
+
+from ..wire.packet import Packet
+from .fault_octets import with_congestion_marked
+from .fault_rules import HELD_BACK, IN, MARKED, OUT, Delay, Rate, Reorder
+from .fault_stages import Passage, Place, Stage
+from .pipe import Pipe
+
+HOLD_LIMIT_NS = 20_000_000
+"""The longest that reordering holds a packet back where nothing comes to overtake it."""
+MOST_OVERTAKING = 3
+"""Three later packets make three duplicate acknowledgements (RFC 5681 3.2): at times taken for a loss."""
+
+
+class LineStage(Stage[Delay | Rate]):
+    """A line for each direction, along which packets go in order. What it only carries is no hit: that all packets
+    are late is what the line is for. Where the rule singles packets out, each of them is one."""
+
+    def __init__(self, rule: Delay | Rate, place: Place) -> None:
+        super().__init__(rule, place)
+        self._pipes: dict[str, Pipe[Passage]] = {d: Pipe(rule.line, self.random[d].randrange) for d in (IN, OUT)}
+
+    def act(self, passage: Passage, now_ns: int) -> bool:
+        pipe = self._pipes[passage.direction]
+        if pipe.congested(now_ns):
+            passage = self._with_congestion_marked(passage, now_ns)
+        if not pipe.put(passage, len(passage.packet), now_ns):
+            return self.lose(passage, now_ns)
+        if self.rule.is_for_some:
+            self.tell(passage, HELD_BACK, now_ns)
+        passage.keep()
+        self._pass_arrived(pipe, now_ns, now_ns)
+        return True
+
+    @property
+    def deadline_ns(self) -> int | None:
+        deadlines = [due_ns for pipe in self._pipes.values() if (due_ns := pipe.deadline_ns) is not None]
+        return min(deadlines, default=None)
+
+    def release(self, due_ns: int, now_ns: int) -> None:
+        for pipe in self._pipes.values():
+            self._pass_arrived(pipe, due_ns, now_ns)
+
+    def clear(self) -> None:
+        for pipe in self._pipes.values():
+            pipe.clear()
+
+    def _pass_arrived(self, pipe: Pipe[Passage], due_ns: int, now_ns: int) -> None:
+        for arrived in pipe.take(due_ns):
+            self.onward(arrived, now_ns)
+
+    def _with_congestion_marked(self, passage: Passage, now_ns: int) -> Passage:
+        marked: Packet | None = with_congestion_marked(passage.packet)
+        if marked is None:
+            return passage
+        self.tell(passage, MARKED, now_ns)
+        return Passage(marked, passage.direction)
+
+
+class _Held:
+    """A packet that is held back until `overtaking` more have passed."""
+
+    __slots__ = ("due_ns", "overtaking", "passage")
+
+    def __init__(self, passage: Passage, overtaking: int, due_ns: int) -> None:
+        self.passage = passage
+        self.overtaking = overtaking
+        self.due_ns = due_ns
+
+
+class ReorderStage(Stage[Reorder]):
+    """Any packet that passes in a held one's direction overtakes it, whether the rule is for it or not."""
+
+    def __init__(self, rule: Reorder, place: Place) -> None:
+        super().__init__(rule, place)
+        self._held: list[_Held] = []  # by the time they are due, since all wait equally long
+
+    def take(self, passage: Passage, now_ns: int) -> bool:
+        if self.selects(passage) and self.draws(self.rule.probability, passage):
+            return self.act(passage, now_ns)
+        overtaken = self._overtaken(passage.direction) if self._held else ()
+        taken = self.onward(passage, now_ns)
+        for held in overtaken:
+            self.onward(held.passage, now_ns)
+        return taken
+
+    def act(self, passage: Passage, now_ns: int) -> bool:
+        self.tell(passage, HELD_BACK, now_ns)
+        passage.keep()
+        overtaking = self.random[passage.direction].randrange(MOST_OVERTAKING) + 1
+        self._held.append(_Held(passage, overtaking, now_ns + HOLD_LIMIT_NS))
+        return True
+
+    @property
+    def deadline_ns(self) -> int | None:
+        return self._held[0].due_ns if self._held else None
+
+    def release(self, due_ns: int, now_ns: int) -> None:
+        due = [held for held in self._held if held.due_ns <= due_ns]
+        self._held = [held for held in self._held if held.due_ns > due_ns]
+        for held in due:
+            self.onward(held.passage, now_ns)
+
+    def clear(self) -> None:
+        self._held.clear()
+
+    def _overtaken(self, direction: str) -> list[_Held]:
+        """Count one packet that passes; those that have waited for enough of them, which are held no more."""
+        for held in self._held:
+            if held.passage.direction == direction:
+                held.overtaking -= 1
+        enough = [held for held in self._held if not held.overtaking]
+        self._held = [held for held in self._held if held.overtaking]
+        return enough

@@ -1,0 +1,13 @@
+"""The search for bugs: random networks, faults and programs on the real engine, checked after every event.
+
+A Case (case.py) is drawn from a seed and says everything about a run; playing it (play.py) either comes to a Result or
+raises Violation; a failing case is shrunk (shrink.py) to a small one, which can be kept as a script.
+"""
+
+from __future__ import annotations
+
+from .case import Case, Plan, Talk, draw_case
+from .play import Result, Violation, play
+from .shrink import shrink
+
+__all__ = ["Case", "Plan", "Result", "Talk", "Violation", "draw_case", "play", "shrink"]

@@ -1,0 +1,151 @@
+"""What a case is, and how one is drawn from a seed. A case's repr is the Python that makes it again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from ...core.config import MILLISECOND_NS, SECOND_NS, Config
+from ...device.pipe import Line
+
+US = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one end of a conversation does.
+
+    writes      (when_ns, octets), in order, counted from the beginning of the conversation
+    read_bytes  how much it reads at a time; 0: all there is
+    read_every_ns  how long it waits between reads; 0: it reads whenever there is something
+    ending      what follows its writes: "shutdown" (half close), "close" (both halves), "abort", or "wait"
+    """
+
+    writes: tuple[tuple[int, int], ...] = ()
+    read_bytes: int = 0
+    read_every_ns: int = 0
+    ending: str = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """One conversation, opened at `at_ns` by host `opener` (0 or 1) to port `port` of the other.
+
+    `both_open`: no one listens, both ends open at once, from and to that port.
+    """
+
+    at_ns: int
+    opener: int
+    port: int
+    plans: tuple[Plan, Plan]  # the opener's, the other's
+    both_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Two hosts, `routers` between them, lines there and back, fault rules at each host, conversations.
+
+    The network is as bad as this for `lasts_ns`; then it heals, everyone reads on and finishes.
+    """
+
+    seed: int
+    version: int = 4
+    octets: bool = False
+    routers: int = 0
+    lines: tuple[Line, Line] = (Line(), Line())
+    faults: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    configs: tuple[Config, Config] = (Config(), Config())
+    talks: tuple[Talk, ...] = ()
+    lasts_ns: int = 20 * SECOND_NS
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing is lost, doubled, delayed out of order or bent: then nothing may be sent twice but probes."""
+        return not any(self.faults) and all(
+            line.queue_bytes is None and line.queue_packets is None for line in self.lines
+        )
+
+
+def draw_case(seed: int) -> Case:
+    """The case of this seed; the same on every machine."""
+    draw = random.Random(f"tcpstack case {seed}")
+    ports = draw.sample(range(1, 200), 2)
+    configs = (_draw_config(draw), _draw_config(draw))
+    talks = tuple(_draw_talk(draw, draw.choice(ports), configs) for _ in range(draw.choice((1, 1, 1, 2, 3, 6))))
+    return Case(
+        seed=seed,
+        version=draw.choice((4, 6)),
+        octets=bool(seed & 1),
+        routers=draw.choice((0, 0, 0, 1, 2)),
+        lines=(_draw_line(draw), _draw_line(draw)),
+        faults=(_draw_faults(draw), _draw_faults(draw)),
+        configs=configs,
+        talks=tuple(sorted(talks, key=lambda talk: talk.at_ns)),
+        lasts_ns=draw.choice((1, 5, 20, 60)) * SECOND_NS,
+    )
+
+
+def _draw_line(draw: random.Random) -> Line:
+    rate = draw.choice((None, None, 100_000, 1_000_000, 10_000_000, 1_000_000_000))
+    bounded = rate is not None and draw.random() < 0.5
+    return Line(
+        rate_bps=rate,
+        delay_ns=draw.choice((0, 10 * US, MILLISECOND_NS, 20 * MILLISECOND_NS, 150 * MILLISECOND_NS)),
+        jitter_ns=draw.choice((0, 0, 0, MILLISECOND_NS, 40 * MILLISECOND_NS)),
+        queue_bytes=draw.choice((4_000, 20_000, 64_000)) if bounded else None,
+        mark_bytes=draw.choice((None, 3_000)),
+    )
+
+
+_FAULTS = (
+    lambda d: f"loss {d.choice((1, 5, 20, 40))}% seed={d.randrange(1000)}",
+    lambda d: f"duplicate {d.choice((2, 20))}% seed={d.randrange(1000)}",
+    lambda d: f"reorder {d.choice((2, 20))}% seed={d.randrange(1000)}",
+    lambda d: f"corrupt {d.choice((1, 10))}% seed={d.randrange(1000)}",
+    lambda d: f"drop {d.choice(('syn', 'synack', 'ack', 'data', 'fin', 'rst', 'any'))} nth={d.randrange(1, 6)}",
+    lambda d: f"drop {d.choice(('data', 'ack', 'any'))} nth={(first := d.randrange(1, 20))}..{first + d.randrange(8)}",
+)
+
+
+def _draw_faults(draw: random.Random) -> tuple[str, ...]:
+    count = draw.choice((0, 0, 0, 1, 1, 2, 3))
+    rules = [draw.choice(_FAULTS)(draw) for _ in range(count)]
+    return tuple(rule + draw.choice(("", "", " dir=in", " dir=out")) for rule in rules)
+
+
+def _draw_config(draw: random.Random) -> Config:
+    return Config(
+        receive_buffer_bytes=draw.choice((1, 500, 2_000, 20_000, 100_000, 512 * 1024)),
+        send_buffer_bytes=draw.choice((1, 3_000, 64_000, 1024 * 1024)),
+        window_scaling=draw.random() < 0.8,
+        nagle=draw.random() < 0.5,
+        delayed_ack_ns=draw.choice((0, 40 * MILLISECOND_NS, 200 * MILLISECOND_NS)),
+    )
+
+
+def _draw_talk(draw: random.Random, port: int, configs: tuple[Config, Config]) -> Talk:
+    opener = draw.randrange(2)
+    # Through the smallest buffer a megabyte would take weeks, octet by octet: so much, and no more, at a time.
+    room = min(min(config.receive_buffer_bytes, config.send_buffer_bytes) for config in configs)
+    return Talk(
+        at_ns=draw.choice((0, 0, 1, 10, 1_000)) * MILLISECOND_NS,
+        opener=opener,
+        port=port,
+        plans=(_draw_plan(draw, 40 * room), _draw_plan(draw, 40 * room)),
+        both_open=draw.random() < 0.15,
+    )
+
+
+def _draw_plan(draw: random.Random, most_bytes: int) -> Plan:
+    writes, at_ns = [], 0
+    for _ in range(draw.choice((0, 1, 1, 2, 5, 20))):
+        at_ns += draw.choice((0, 0, 1, 30, 500)) * MILLISECOND_NS
+        size = draw.choice((1, 1, 10, 700, 1_460, 4_000, 30_000, 100_000))
+        writes.append((at_ns, min(size, most_bytes)))
+    slow = draw.random() < 0.3
+    return Plan(
+        writes=tuple(writes),
+        read_bytes=draw.choice((1, 100, 3_000, 0)) if slow else 0,
+        read_every_ns=draw.choice((1, 50, 700)) * MILLISECOND_NS if slow else 0,
+        ending=draw.choice(("shutdown", "shutdown", "shutdown", "close", "wait", "abort")),
+    )

@@ -1,0 +1,82 @@
+"""Makes a failing case small: takes away whatever the failure does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from ...core.config import Config
+from ...device.pipe import Line
+from .case import Case, Plan, Talk
+
+T = TypeVar("T")
+
+
+def shrink(case: Case, fails: Callable[[Case], bool], tries: int = 400) -> Case:
+    """The smallest case found, by at most `tries` plays, for which `fails` still holds."""
+    progress = True
+    while progress and tries > 0:
+        progress = False
+        for candidate in _simpler(case):
+            tries -= 1
+            if fails(candidate):
+                case, progress = candidate, True
+                break
+            if tries <= 0:
+                break
+    return case
+
+
+def _simpler(case: Case) -> Iterator[Case]:
+    """Cases that are like this one but for one thing that is simpler, the greatest simplifications first."""
+    for index in range(len(case.talks)):
+        if len(case.talks) > 1:
+            yield replace(case, talks=_without(case.talks, index))
+    for host in range(2):
+        for index in range(len(case.faults[host])):
+            yield replace(case, faults=_put(case.faults, host, _without(case.faults[host], index)))
+    if case.routers:
+        yield replace(case, routers=0)
+    for place in range(2):
+        if case.lines[place] != Line():
+            yield replace(case, lines=_put(case.lines, place, Line()))
+        if case.configs[place] != Config():
+            yield replace(case, configs=_put(case.configs, place, Config()))
+    for index, talk in enumerate(case.talks):
+        for simpler in _simpler_talks(talk):
+            yield replace(case, talks=(*case.talks[:index], simpler, *case.talks[index + 1 :]))
+
+
+def _simpler_talks(talk: Talk) -> Iterator[Talk]:
+    if talk.at_ns:
+        yield replace(talk, at_ns=0)
+    for end in range(2):
+        plan = talk.plans[end]
+        for simpler in _simpler_plans(plan):
+            yield replace(talk, plans=_put(talk.plans, end, simpler))
+
+
+def _simpler_plans(plan: Plan) -> Iterator[Plan]:
+    half = len(plan.writes) // 2
+    if half:
+        yield replace(plan, writes=plan.writes[:half])
+        yield replace(plan, writes=plan.writes[half:])
+    elif plan.writes:
+        yield replace(plan, writes=())
+    if any(size > 1 for _, size in plan.writes):
+        yield replace(plan, writes=tuple((at_ns, max(size // 2, 1)) for at_ns, size in plan.writes))
+    if any(at_ns for at_ns, _ in plan.writes):
+        yield replace(plan, writes=tuple((0, size) for _, size in plan.writes))
+    if plan.read_every_ns:
+        yield replace(plan, read_bytes=0, read_every_ns=0)
+    if plan.ending != "shutdown":
+        yield replace(plan, ending="shutdown")
+
+
+def _without(items: tuple[T, ...], index: int) -> tuple[T, ...]:
+    return items[:index] + items[index + 1 :]
+
+
+def _put(items: tuple[T, T], index: int, item: T) -> tuple[T, T]:
+    return (item, items[1]) if index == 0 else (items[0], item)
