@@ -33,7 +33,7 @@ from .guarded_tracer import GuardedTracer
 from .host import Host
 from .virtual_loop import VirtualLoop
 from .virtual_names import CURRENT_HOST
-from .virtual_refusals import NotVirtual
+from .virtual_refusals import NotVirtual, stems_from
 from .virtual_waiting import DeadlockError, VirtualTask, Waiting
 
 __all__ = ["DeadlockError", "NotVirtual", "SimulatedHost", "Simulation", "VirtualLoop", "Waiting", "line"]
@@ -117,7 +117,8 @@ class Simulation:
         self.hosts: dict[str, SimulatedHost] = {}
         self._runner = asyncio.Runner(loop_factory=lambda: self.loop)
         self._programs: dict[asyncio.Task[Any], None] = {}
-        self._failure: BaseException | None = None
+        self._failure: BaseException | None = None  # what a program died of, to be told
+        self._told: BaseException | None = None  # what the last run raised
         self._news: asyncio.Future[None] | None = None
         self._goes_on = False
         self._closed = False
@@ -216,8 +217,9 @@ class Simulation:
 
     def _on_end(self, program: asyncio.Task[Any]) -> None:
         del self._programs[program]
-        if not program.cancelled() and self._failure is None:
-            self._failure = program.exception()
+        error = None if program.cancelled() else program.exception()
+        if self._failure is None and not (self._told is not None and stems_from(error, self._told)):
+            self._failure = error
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
@@ -243,6 +245,7 @@ class Simulation:
                 self.loop.limit_ns = limit_ns
                 results = self._runner.run(self._until_ended(tasks or list(self._programs)))
             except BaseException as error:
+                self._told, self._failure = error, None
                 if not self._goes_on:
                     self._close_after(error)
                 raise
@@ -268,7 +271,7 @@ class Simulation:
         try:
             self._close(in_order=False)
         except Exception as another:
-            error.add_note(f"and while the simulation was closed: {another!r}")
+            error.add_note(f"and while the simulation was closed: {type(another).__name__}: {another}")
 
     def _close(self, *, in_order: bool) -> None:
         if self._closed:
@@ -277,6 +280,10 @@ class Simulation:
         with self.loop.outside:
             try:
                 self._runner.run(self._end(in_order))
+            except DeadlockError:
+                for task in asyncio.all_tasks(self.loop):
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is told already
+                raise
             finally:
                 try:
                     self._runner.close()

@@ -132,6 +132,7 @@ class VirtualLoop(RefusingLoop):
     def run_forever(self) -> None:
         with self.outside:
             super().run_forever()
+            self._raise_failure()
 
     def _run_once(self) -> None:
         clock, ready = self.clock, self._ready
@@ -153,14 +154,17 @@ class VirtualLoop(RefusingLoop):
 
     def _take_stock(self) -> None:
         """Once a turn."""
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        self._raise_failure()
         self.outside.readings = 0
         self._turns_without_rest += 1
         self._turns += 1
         if self._turns % COLLECT_TURNS == 0:
             gc.collect()
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _let_time_pass(self) -> None:
         """To the next happening."""

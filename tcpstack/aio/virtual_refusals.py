@@ -34,18 +34,18 @@ class RefusingLoop(asyncio.BaseEventLoop):
 
     def _check_death(self, refused: NotVirtual, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None and _stems_from(error, refused, set()):
+        if error is not None and stems_from(error, refused):
             self._failure = error
 
 
-def _stems_from(error: BaseException | None, origin: BaseException, seen: set[int]) -> bool:
+def stems_from(error: BaseException | None, origin: BaseException, seen: frozenset[int] = frozenset()) -> bool:
     """Whether `origin` is the error, or among its causes, or in its group."""
     if error is None or id(error) in seen:
         return False
-    seen.add(id(error))
+    seen |= {id(error)}
     parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     others = (error.__cause__, error.__context__, *parts)
-    return error is origin or any(_stems_from(other, origin, seen) for other in others)
+    return error is origin or any(stems_from(other, origin, seen) for other in others)
 
 
 _REFUSED = {

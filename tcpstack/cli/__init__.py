@@ -1,7 +1,8 @@
 """The command `tcpstack`: one subcommand a file, and here what they share: parsing, errors, exit statuses.
 
 Exit statuses: 0 done, 1 it could not be done, 2 it was not asked for in a way that can be understood, 130
-interrupted; `tcpstack run` gives COMMAND's own. An error is one sentence on stderr, never a traceback.
+interrupted, 141 nobody reads the output; `tcpstack run` gives COMMAND's own. An error is one sentence on stderr, never
+a traceback. docs/errors.md has them all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from .. import __version__
 from .arguments import ServeOptions, add_serve_options, serve_options
+from .descriptors import abandon, replace_missing, tell, unwritable
 from .doctor_arguments import add_doctor_parser
 from .fuzz_arguments import add_fuzz_parser
 from .netcat_arguments import NetcatOptions, add_netcat_parser, netcat_options
@@ -44,39 +46,55 @@ command, 126 where it can't be executed.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (the process's own by default). Returns the exit status; raises nothing."""
+    replace_missing()
+    status, sentence = _outcome(argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        abandon(sys.stdout)
+        status, sentence = _failure(unwritable(error))
+    if sentence is not None:
+        tell(sentence)
+    return status
+
+
+def _outcome(argv: Sequence[str] | None) -> tuple[int, str | None]:
+    """The exit status, and what is to be said of an error."""
+    try:
+        return _subcommand(argv), None
+    except SystemExit as stop:  # argparse: --help, --version, or an error that it has told of
+        return stop.code if isinstance(stop.code, int) else 1, None
+    except KeyboardInterrupt:
+        return 130, None
+    except OSError as error:
+        return _failure(error)
+    except ValueError as error:
+        return 2, str(error)
+
+
+def _subcommand(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # COMMAND's words are not for argparse, whose reading of "--" differs from one Python to the next.
     dashes = arguments.index("--") if "--" in arguments else len(arguments)
-    try:
-        parsed = _parser().parse_args(arguments[:dashes])
-        if parsed.subcommand == "doctor":
-            if dashes < len(arguments):
-                raise ValueError("doctor runs no command: leave out what follows '--'")
-            return _doctor(parsed.tun, parsed.json)
-        if parsed.subcommand == "fuzz":
-            return _fuzz(parsed)
-        if parsed.subcommand == "nc":
-            return _netcat(netcat_options(parsed, arguments[dashes + 1 :]))
-        options = serve_options(parsed)
-        if parsed.subcommand == "run":
-            # Where COMMAND began before the dashes, they are its own.
-            command = [*parsed.command, *arguments[dashes if parsed.command else dashes + 1 :]]
-            if not command:
-                raise ValueError("run what? Name a command, as in: tcpstack run -- curl http://10.9.0.2/")
-            return _run(options, command)
+    parsed = _parser().parse_args(arguments[:dashes])
+    if parsed.subcommand == "doctor":
         if dashes < len(arguments):
-            raise ValueError("serve runs no command: leave out what follows '--', or use `tcpstack run`")
-        return _serve(options)
-    except SystemExit as stop:  # argparse: --help, --version, or an error that it has told of
-        return stop.code if isinstance(stop.code, int) else 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read our output has gone
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        return _fail(_sentence(error), 1)
-    except ValueError as error:
-        return _fail(str(error), 2)
+            raise ValueError("doctor runs no command: leave out what follows '--'")
+        return _doctor(parsed.tun, parsed.json)
+    if parsed.subcommand == "fuzz":
+        return _fuzz(parsed)
+    if parsed.subcommand == "nc":
+        return _netcat(netcat_options(parsed, arguments[dashes + 1 :]))
+    options = serve_options(parsed)
+    if parsed.subcommand == "run":
+        # Where COMMAND began before the dashes, they are its own.
+        command = [*parsed.command, *arguments[dashes if parsed.command else dashes + 1 :]]
+        if not command:
+            raise ValueError("run what? Name a command, as in: tcpstack run -- curl http://10.9.0.2/")
+        return _run(options, command)
+    if dashes < len(arguments):
+        raise ValueError("serve runs no command: leave out what follows '--', or use `tcpstack run`")
+    return _serve(options)
 
 
 def _serve(options: ServeOptions) -> int:
@@ -144,11 +162,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"tcpstack: {message}\n({self.prog} --help tells more)\n")
 
 
-def _sentence(error: OSError) -> str:
+def _failure(error: OSError) -> tuple[int, str | None]:
+    if isinstance(error, BrokenPipeError):  # whoever read our output has gone
+        return 128 + signal.SIGPIPE, None
     what = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {what}" if isinstance(error.filename, str) else what
-
-
-def _fail(sentence: str, status: int) -> int:
-    print(f"tcpstack: {sentence}", file=sys.stderr)
-    return status
+    return 1, f"{error.filename}: {what}" if isinstance(error.filename, str) else what

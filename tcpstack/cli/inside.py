@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
 from ..aio.opening import kernel_addresses
 from ..device.namespace import Namespace
 from .arguments import Interface
+from .descriptors import tell
 
 STACK_NAME, KERNEL_NAME = "stack", "kernel"
 """What a command in there may call the two ends, instead of their addresses."""
@@ -26,9 +26,9 @@ def open_namespace(addresses: Sequence[Interface], tun: str, *, verbose: bool) -
     }
     namespace = Namespace.open([str(address) for address in kernel], tun_name=tun, names=names)
     if namespace.fallback_reason is not None:
-        _tell(f"using a veth pair instead of a TUN device: {namespace.fallback_reason}")
+        tell(f"using a veth pair instead of a TUN device: {namespace.fallback_reason}")
     if namespace.names_problem is not None and verbose:
-        _tell(f"the names {STACK_NAME} and {KERNEL_NAME} mean nothing in here: {namespace.names_problem}")
+        tell(f"the names {STACK_NAME} and {KERNEL_NAME} mean nothing in here: {namespace.names_problem}")
     return namespace
 
 
@@ -45,7 +45,3 @@ def command_environment(addresses: Sequence[Interface], ours: Mapping[str, str])
         present = ours.get(name) or ours.get(other, "")
         environment[name] = ",".join(filter(None, (present, *hosts))) if present != "*" else present
     return environment
-
-
-def _tell(sentence: str) -> None:
-    print(f"tcpstack: {sentence}", file=sys.stderr, flush=True)

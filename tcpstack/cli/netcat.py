@@ -29,7 +29,6 @@ from .inside import command_environment, open_namespace
 from .netcat_arguments import NetcatOptions
 from .netcat_session import Session
 from .run import cannot_run, end_of
-from .standard_streams import replace_missing
 from .watching import Printer, Watch
 
 LINGER_S = 600.0
@@ -54,7 +53,6 @@ def netcat(options: NetcatOptions) -> int:
     Raises OSError where there was no connection, or a descriptor or the capture's file failed (BrokenPipeError where
     the reader of stdout has gone), DeviceError, NamespaceError; ValueError for addresses that do not fit.
     """
-    replace_missing()
     hosts = _resolve(options)
     with contextlib.ExitStack() as resources:
         namespace: Namespace | None = None

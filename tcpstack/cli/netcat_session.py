@@ -8,6 +8,7 @@ import errno
 from collections.abc import Callable
 from typing import cast
 
+from .descriptors import unwritable
 from .standard_streams import Input, Output
 
 SILENCE_S = 1.0
@@ -150,7 +151,7 @@ class Session(asyncio.Protocol):
     def _on_output_error(self, error: OSError) -> None:
         assert self._transport is not None
         self._transport.abort()
-        self._end(OSError(error.errno, f"standard output cannot be written: {error.strerror}"))
+        self._end(unwritable(error))
 
     # When it is over
 

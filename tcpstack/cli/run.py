@@ -21,6 +21,7 @@ from ..aio.opening import open_tun
 from ..device.base import DeviceError
 from ..device.namespace import Namespace
 from .arguments import ServeOptions
+from .descriptors import tell
 from .hosting import GRACE_S, Services, event_loop, first_of
 from .inside import command_environment, open_namespace
 from .watching import Printer, Watch
@@ -142,16 +143,16 @@ async def _tell_when_lost(host: Host) -> None:
     try:
         await host.wait_closed()
     except DeviceError as error:
-        print(f"tcpstack: {error.strerror}; the command goes on without the stack", file=sys.stderr, flush=True)
+        tell(f"{error.strerror}; the command goes on without the stack")
 
 
 def cannot_run(name: str, error: OSError) -> int:
     """Say on stderr why the command `name` does not run. Returns the exit status for it."""
     if not isinstance(error, FileNotFoundError):
-        print(f"tcpstack: {name!r} cannot be run: {error.strerror}", file=sys.stderr)
+        tell(f"{name!r} cannot be run: {error.strerror}")
         return NOT_EXECUTABLE
     if shutil.which(name) is None:
-        print(f"tcpstack: there is no command {name!r}", file=sys.stderr)
+        tell(f"there is no command {name!r}")
     else:
-        print(f"tcpstack: {name!r} cannot be run: its first line names a missing interpreter", file=sys.stderr)
+        tell(f"{name!r} cannot be run: its first line names a missing interpreter")
     return NOT_FOUND

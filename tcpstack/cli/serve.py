@@ -11,6 +11,7 @@ from typing import Self
 from ..aio.host import Host
 from ..aio.opening import open_tun, tun_device
 from .arguments import ServeOptions
+from .descriptors import tell, unwritable
 from .hosting import GRACE_S, Services, event_loop, first_of
 from .watching import Printer, Watch
 
@@ -18,8 +19,8 @@ from .watching import Printer, Watch
 def serve(options: ServeOptions) -> int:
     """Serve until Ctrl-C or SIGTERM, or until nobody reads the output. Returns the exit status.
 
-    Raises DeviceError (the device cannot be had, or went away), OSError (the capture's file), ValueError
-    (addresses that do not fit).
+    Raises DeviceError (the device cannot be had, or went away), OSError (the capture's file, or stdout: BrokenPipeError
+    where nobody reads it), ValueError (addresses that do not fit).
     """
     with asyncio.Runner(loop_factory=lambda: event_loop(options.loop)) as runner:
         return runner.run(_serve(options))
@@ -62,15 +63,15 @@ async def _serve(options: ServeOptions) -> int:
                 await _until_stopped(host, options, stop)
         finally:
             watch.close()
-        if printer.gone:
-            return 128 + signal.SIGPIPE
+        if printer.error is not None:
+            raise unwritable(printer.error)
         return 128 + signal.SIGINT if stop.second.is_set() else 0
 
 
 async def _until_stopped(host: Host, options: ServeOptions, stop: _Stop) -> None:
     services = Services(host, options.ports, options.directory)
     await services.start()
-    print(f"tcpstack: {_announcement(host, options)}", file=sys.stderr, flush=True)
+    tell(_announcement(host, options))
     await first_of(stop.first.wait(), host.wait_closed())
     await services.close()
     await first_of(host.aclose(GRACE_S), stop.second.wait())

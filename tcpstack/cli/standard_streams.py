@@ -11,22 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import sys
 from collections.abc import Callable
 
 READ_BYTES = 256 * 1024
 READS_PER_TURN = 4
 """After so many the loop gets its turn: the connection's packets and timers are due."""
-
-
-def replace_missing() -> None:
-    """Put /dev/null where stdin, stdout or stderr were closed before this process began: another file would get the
-    number. To be called before there are others."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 (it lives as long as the process)
 
 
 class Input:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TextIO
 
 from ..core.events import Tracer
@@ -16,32 +16,30 @@ from ..observe.fanout import fan_out
 from ..observe.ladder import DEFAULT_WIDTH, Ladder
 from ..observe.pcapng import PacketTap, PcapngWriter
 from ..observe.summary import Summary
+from .descriptors import abandon, tell
 
 MAX_WIDTH = 140
 """A ladder gains nothing from more columns."""
 
 
 class Printer:
-    """Writes text to `stream`, whole and at once. When nobody reads it any more it calls `on_gone`, and is silent
-    from then on; `gone` says so."""
+    """Writes text to `stream`, whole and at once. When that fails, as when nobody reads it any more, it calls
+    `on_gone`, and is silent from then on; `error` says why."""
 
     def __init__(self, stream: TextIO, on_gone: Callable[[], object] = lambda: None) -> None:
         self.stream = stream
-        self.gone = False
+        self.error: OSError | None = None
         self._on_gone = on_gone
 
     def __call__(self, text: str) -> None:
-        if self.gone:
+        if self.error is not None:
             return
         try:
             self.stream.write(text)
             self.stream.flush()
-        except BrokenPipeError:
-            self.gone = True
-            # What the stream still holds must not fail again when the interpreter flushes it at its exit.
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self.stream.fileno())
-            os.close(null)
+        except OSError as error:
+            self.error = error
+            abandon(self.stream)
             self._on_gone()
 
     def line(self, text: str) -> None:
@@ -66,7 +64,8 @@ class Watch:
         if trace is not None:
             offset_ns = time.time_ns() - time.monotonic_ns()
             try:
-                self._writer = PcapngWriter(trace, epoch_offset_ns=offset_ns, on_error=_tell_that_the_capture_ends)
+                on_error = partial(_tell_that_the_capture_ends, trace)
+                self._writer = PcapngWriter(trace, epoch_offset_ns=offset_ns, on_error=on_error)
             except OSError as error:
                 raise OSError(error.errno, f"the capture {trace} cannot be written: {error.strerror}") from error
 
@@ -106,5 +105,5 @@ def _ladder(printer: Printer) -> Ladder:
     )
 
 
-def _tell_that_the_capture_ends(error: OSError) -> None:
-    print(f"tcpstack: the capture ends here: {error.strerror}", file=sys.stderr, flush=True)
+def _tell_that_the_capture_ends(trace: str, error: OSError) -> None:
+    tell(f"the capture {trace} ends here, and all else goes on: {error.strerror or error}")

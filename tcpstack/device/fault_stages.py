@@ -36,13 +36,13 @@ from .fault_rules import (
     Rewrite,
     Rule,
     Strip,
-)  # fmt: skip
+)
 
 R = TypeVar("R", bound=Rule)
 
 
 class Passage:
-    """A packet on its way through a chain. `segment`, where none is given, is read from the packet when asked for."""
+    """A packet on its way through a chain; its octets are parsed when a rule first asks for the segment."""
 
     __slots__ = ("_read", "_segment", "direction", "packet")
 

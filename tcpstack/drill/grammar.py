@@ -78,6 +78,7 @@ def _lines_of(text: str, path: str, side: str) -> tuple[str, tuple[Difference, .
 
 def _event(cursor: Cursor, version: int) -> Event:
     start = cursor.token
+    cursor.note("a `command`")
     when = When(relative=True, untimed=True) if start.kind == "command" else _when(cursor)
     until_ns = None
     if cursor.accept("..."):

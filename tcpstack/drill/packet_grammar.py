@@ -57,7 +57,7 @@ def parse_packet(cursor: Cursor, version: int) -> Packet | Icmp:
     win = cursor.number("win", _MAX_U16) if cursor.accept("win") else None
     urg = cursor.number("urg", _MAX_U16) if cursor.accept("urg") else 0
     options: tuple[Option, ...] | None = ()
-    if cursor.accept("<"):
+    if cursor.token.text == "<":
         options = _options(cursor, inbound)
     else:
         cursor.note("<options>")
@@ -118,7 +118,7 @@ def _extent(cursor: Cursor) -> tuple[int, int]:
 
 
 def _options(cursor: Cursor, inbound: bool) -> tuple[Option, ...] | None:
-    first = cursor.before
+    first = cursor.take()
     if inbound:
         if cursor.token.text == "...":
             raise cursor.error("<...> can be expected, not injected", first)

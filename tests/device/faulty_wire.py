@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
@@ -30,9 +29,10 @@ from tcpstack.device.faults import (
     Strip,
     parse_rule,
 )
+from tcpstack.wire.checksum import ones_complement_sum
 from tcpstack.wire.dpkt_codec import encode
 from tcpstack.wire.icmp import IcmpMessage, encode_icmp
-from tcpstack.wire.objects import ObjectPacket, wire_packet
+from tcpstack.wire.objects import ObjectPacket
 from tcpstack.wire.packet import Packet
 from tests.device.faulty_pair import OURS, OURS_V6, PEER, PEER_V6
 
@@ -114,8 +114,16 @@ def as_object(content: Segment | IcmpMessage) -> Packet:
     return ObjectPacket(content)
 
 
-def octets_of(packets: Iterable[Packet]) -> list[bytes]:
-    return [wire_packet(packet).data() for packet in packets]
+def with_ecn(packet: Packet, bits: int) -> Packet:
+    """The packet with these two bits of ECN (RFC 3168 5)."""
+    octets = bytearray(packet.data())
+    if octets[0] >> 4 == 4:
+        octets[1] |= bits
+        octets[10:12] = b"\0\0"
+        octets[10:12] = (0xFFFF ^ ones_complement_sum((bytes(octets[:20]),))).to_bytes(2, "big")
+    else:
+        octets[1] |= bits << 4
+    return Packet((bytes(octets),), packet.checksum, packet.gso_size, packet.id)
 
 
 SYN_OPTIONS = Options(mss=1460, wscale=7, sack_permitted=True, timestamps=(1, 0))

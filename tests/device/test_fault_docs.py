@@ -16,8 +16,7 @@ from tcpstack.core.segment import Options, Segment
 from tcpstack.device.faults import IN, OUT, FaultRuleError, parse_rule
 from tcpstack.wire.dpkt_codec import decode, encode
 from tcpstack.wire.icmp import IcmpMessage
-from tests.device.faulty_wire import MS, SECOND, SYN_OPTIONS, Wire, a_segment
-from tests.device.test_fault_octets import with_ecn
+from tests.device.faulty_wire import MS, SECOND, SYN_OPTIONS, Wire, a_segment, with_ecn
 
 PAGE = (Path(tcpstack.__file__).parent.parent / "docs" / "faults.md").read_text()
 EXAMPLES = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
@@ -33,12 +32,12 @@ def through(wire: Wire, *segments: Segment, direction: str = OUT, gap_ns: int = 
     return wire.ids(direction)
 
 
-def acks(count: int, **fields: bool) -> list[Segment]:
-    return [a_segment(seq=n, **fields) for n in range(count)]
+def acks(count: int, incoming: bool = False) -> list[Segment]:
+    return [a_segment(seq=n, incoming=incoming) for n in range(count)]
 
 
-def texts(count: int, size: int = 1, **fields: bool) -> list[Segment]:
-    return [a_segment(text=bytes(size), seq=n, **fields) for n in range(count)]
+def texts(count: int, size: int = 1, incoming: bool = False) -> list[Segment]:
+    return [a_segment(text=bytes(size), seq=n, incoming=incoming) for n in range(count)]
 
 
 def segments_of(wire: Wire) -> list[Segment]:

@@ -10,8 +10,7 @@ from tcpstack.device.faults import DATA, IN, OUT, Delay, FaultChain, Rate
 from tcpstack.wire.objects import ObjectPacket
 from tcpstack.wire.packet import Packet
 from tests.device.faulty_pair import a_packet, a_ping, faulty, received, sent
-from tests.device.faulty_wire import MS, SECOND, Wire, a_segment, as_octets
-from tests.device.test_fault_octets import with_ecn
+from tests.device.faulty_wire import MS, SECOND, Wire, a_segment, as_octets, with_ecn
 
 
 def a_sized_packet(octets: int, packet_id: int = 1) -> Packet:

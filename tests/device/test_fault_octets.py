@@ -24,7 +24,7 @@ from tcpstack.wire.icmp import IcmpMessage
 from tcpstack.wire.objects import ObjectPacket
 from tcpstack.wire.packet import CHECKSUM_PARTIAL, CHECKSUM_UNVERIFIED, CHECKSUM_VERIFIED, Packet
 from tests.device.faulty_pair import OURS, OURS_V6, PEER, PEER_V6
-from tests.device.faulty_wire import SYN_OPTIONS, a_segment, an_echo, as_octets
+from tests.device.faulty_wire import SYN_OPTIONS, a_segment, an_echo, as_octets, with_ecn
 
 EVERY_FLAG = tcp.ACK | tcp.PSH | tcp.FIN | tcp.CWR | tcp.ECE
 
@@ -263,17 +263,6 @@ def test_one_bit_of_any_octets_is_flipped_but_not_in_the_version(octets: bytes, 
 
 
 # --- marks and answers ------------------------------------------------------------------------------------
-
-
-def with_ecn(packet: Packet, bits: int) -> Packet:
-    octets = bytearray(packet.data())
-    if octets[0] >> 4 == 4:
-        octets[1] |= bits
-        octets[10:12] = b"\0\0"
-        octets[10:12] = (0xFFFF ^ ones_complement_sum((bytes(octets[:20]),))).to_bytes(2, "big")
-    else:
-        octets[1] |= bits << 4
-    return Packet((bytes(octets),), packet.checksum, packet.gso_size, packet.id)
 
 
 @pytest.mark.parametrize("v6", [False, True])

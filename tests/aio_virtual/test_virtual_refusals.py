@@ -1,0 +1,306 @@
+"""Whatever leads out of the simulation is reported by NotVirtual, with what to do instead."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import multiprocessing
+import os
+import queue
+import random
+import secrets
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from os import urandom as urandom_by_name
+from typing import Any
+
+import pytest
+
+from tcpstack.aio import virtual_outside
+from tcpstack.aio.virtual import NotVirtual, SimulatedHost, Simulation
+
+nothing = asyncio.Protocol
+
+
+def in_a_pool() -> None:
+    concurrent.futures.ThreadPoolExecutor(1).submit(print)
+
+
+BLOCKING: dict[str, Callable[[], Any]] = {
+    "os.urandom()": lambda: os.urandom(1),
+    "os.urandom": lambda: urandom_by_name(1),
+    "os.getrandom()": lambda: os.getrandom(1),
+    "os.urandom() ": lambda: secrets.token_bytes(),
+    "os.urandom()  ": lambda: uuid.uuid4(),
+    "os.urandom()   ": lambda: random.SystemRandom().random(),
+    "uuid.uuid1()": lambda: uuid.uuid1(),
+    "ssl.RAND_bytes()": lambda: ssl.RAND_bytes(1),
+    "time.sleep()": lambda: time.sleep(1),
+    "select.select()": lambda: select.select([], [], [], 1),
+    "threading.Thread.start": lambda: threading.Thread(target=print).start(),
+    "threading.Thread.start ": in_a_pool,
+    "threading.Thread.join": lambda: threading.main_thread().join(),
+    "waiting for another thread": lambda: threading.Event().wait(),
+    "waiting for another thread ": lambda: queue.Queue().get(),
+    "waiting for another thread  ": lambda: concurrent.futures.Future().result(),
+    "subprocess.Popen": lambda: subprocess.run(["true"], check=True),
+    "os.fork()": lambda: multiprocessing.get_context("fork").Process(target=print).start(),
+    "_posixsubprocess.fork_exec()": lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
+    "os.system()": lambda: os.system("true"),
+    "socket.socket": lambda: socket.socket(),
+    "socket.socketpair()": lambda: socket.socketpair(),
+    "socket.create_connection()": lambda: socket.create_connection(("127.0.0.1", 1)),
+    "socket.gethostbyname()": lambda: socket.gethostbyname("localhost"),
+    "socket.gethostbyaddr()": lambda: socket.getfqdn("10.0.0.1"),
+}
+
+
+@pytest.mark.parametrize(("what", "attempt"), BLOCKING.items())
+def test_call_that_leaves_the_simulation_is_refused(a: SimulatedHost, what: str, attempt: Callable[[], Any]):
+    async def program() -> None:
+        attempt()
+
+    with pytest.raises(NotVirtual) as caught:
+        a.run(program())
+    assert str(caught.value).startswith(f"{what.strip()}")
+    assert " is not part of the simulation: " in str(caught.value)
+
+
+def refused_by_the_loop() -> dict[str, Callable[[asyncio.AbstractEventLoop], Any]]:
+    some_socket: Any = object()
+    methods: dict[str, Callable[[asyncio.AbstractEventLoop], Any]] = {
+        "add_reader": lambda loop: loop.add_reader(0, print),
+        "add_writer": lambda loop: loop.add_writer(0, print),
+        "sock_recv": lambda loop: loop.sock_recv(some_socket, 1),
+        "sock_recv_into": lambda loop: loop.sock_recv_into(some_socket, bytearray(1)),
+        "sock_recvfrom": lambda loop: loop.sock_recvfrom(some_socket, 1),
+        "sock_recvfrom_into": lambda loop: loop.sock_recvfrom_into(some_socket, bytearray(1)),
+        "sock_sendall": lambda loop: loop.sock_sendall(some_socket, b""),
+        "sock_sendto": lambda loop: loop.sock_sendto(some_socket, b"", ("10.0.0.2", 1)),
+        "sock_connect": lambda loop: loop.sock_connect(some_socket, ("10.0.0.2", 1)),
+        "sock_accept": lambda loop: loop.sock_accept(some_socket),
+        "connect_accepted_socket": lambda loop: loop.connect_accepted_socket(nothing, some_socket),
+        "create_datagram_endpoint": lambda loop: loop.create_datagram_endpoint(nothing),  # type: ignore[arg-type]
+        "create_unix_connection": lambda loop: asyncio.open_unix_connection("/nowhere"),
+        "create_unix_server": lambda loop: asyncio.start_unix_server(print, "/nowhere"),
+        "connect_read_pipe": lambda loop: loop.connect_read_pipe(nothing, sys.stdin),
+        "connect_write_pipe": lambda loop: loop.connect_write_pipe(nothing, sys.stdin),
+        "subprocess_exec": lambda loop: asyncio.create_subprocess_exec("true"),
+        "subprocess_shell": lambda loop: asyncio.create_subprocess_shell("true"),
+        "add_signal_handler": lambda loop: loop.add_signal_handler(signal.SIGTERM, print),
+        "getnameinfo": lambda loop: loop.getnameinfo(("10.0.0.2", 1)),
+        "start_tls": lambda loop: loop.start_tls(some_socket, nothing(), ssl.create_default_context()),
+    }
+    return methods
+
+
+@pytest.mark.parametrize(("name", "attempt"), refused_by_the_loop().items())
+def test_loops_way_out_is_refused(a: SimulatedHost, name: str, attempt: Callable[..., Any]):
+    async def program() -> None:
+        await attempt(asyncio.get_running_loop())
+
+    with pytest.raises(NotVirtual, match=rf"^loop\.{name}\(\), .*, is not part of the simulation: "):
+        a.run(program())
+
+
+def test_removing_what_cannot_be_there_is_as_asyncio_has_it(a: SimulatedHost):
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        assert not loop.remove_reader(0)
+        assert not loop.remove_writer(0)
+        assert not loop.remove_signal_handler(signal.SIGTERM)
+
+    a.run(program())
+
+
+@pytest.mark.parametrize(
+    ("attempt", "what"),
+    [
+        (lambda: asyncio.open_connection("b", 80, ssl=True), "TLS"),
+        (lambda: asyncio.start_server(print, port=80, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), "TLS"),
+        (lambda: asyncio.open_connection(sock=object()), "sock="),
+        (lambda: asyncio.start_server(print, sock=object()), "sock="),
+    ],
+)
+def test_tls_and_ready_made_sockets_are_refused(a: SimulatedHost, attempt: Callable[[], Any], what: str):
+    async def program() -> None:
+        await attempt()
+
+    with pytest.raises(NotVirtual, match=f"^{what} is not part of the simulation"):
+        a.run(program())
+
+
+@pytest.mark.parametrize(
+    "attempt", [lambda: asyncio.open_connection("b", 80), lambda: asyncio.start_server(print, port=80)]
+)
+def test_program_on_no_host_is_told_to_start_on_one(sim: Simulation, attempt: Callable[[], Any]):
+    async def program() -> None:
+        await attempt()
+
+    with pytest.raises(NotVirtual, match="spawn"):
+        sim.run(program())
+
+
+def test_connection_needs_a_host_and_a_port(a: SimulatedHost):
+    async def program() -> None:
+        with pytest.raises(ValueError, match="host and port"):
+            await asyncio.get_running_loop().create_connection(nothing)
+
+    a.run(program())
+
+
+def test_program_that_expects_a_refusal_goes_on(a: SimulatedHost):
+    """The idiom for loops without signals."""
+
+    async def program() -> str:
+        try:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+        except NotImplementedError:
+            return "without signals"
+        return "with signals"
+
+    assert a.run(program()) == "without signals"
+
+
+def test_refusal_in_a_task_that_nobody_awaits_ends_the_run(sim: Simulation, a: SimulatedHost, b: SimulatedHost):
+    async def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        secrets.token_hex()
+
+    async def server() -> None:
+        await asyncio.start_server(on_client, port=80)
+
+    async def client() -> None:
+        reader, _writer = await asyncio.open_connection("b", 80)
+        await reader.read()
+
+    b.run(server())
+    with pytest.raises(NotVirtual, match=r"os\.urandom"):
+        a.run(client())
+
+
+def test_refusal_that_a_task_made_another_error_of_ends_the_run(sim: Simulation, a: SimulatedHost):
+    async def worker() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.to_thread(time.sleep, 1))
+        except ExceptionGroup as error:
+            raise RuntimeError("the worker failed") from error
+
+    async def program() -> None:
+        program.task = asyncio.create_task(worker())  # type: ignore[attr-defined]
+        await asyncio.sleep(10)
+
+    with pytest.raises((RuntimeError, NotVirtual)):
+        a.run(program())
+
+
+def test_refusal_in_a_callback_ends_the_run(a: SimulatedHost):
+    async def program() -> None:
+        asyncio.get_running_loop().call_soon(os.urandom, 1)
+        await asyncio.sleep(10)
+
+    with pytest.raises(NotVirtual):
+        a.run(program())
+
+
+def test_refusal_in_a_protocol_ends_the_run(sim: Simulation, a: SimulatedHost, b: SimulatedHost):
+    class Random(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            os.urandom(1)
+
+    async def server() -> None:
+        await asyncio.get_running_loop().create_server(Random, port=80)
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("b", 80)
+        writer.write(b"go")
+        await reader.read()
+
+    b.run(server())
+    with pytest.raises(NotVirtual):
+        a.run(client())
+
+
+def state_of_the_world() -> list[object]:
+    functions = [
+        getattr(sys.modules[module], name)
+        for module, names, _ in virtual_outside._REFUSED
+        for name in names
+        if hasattr(sys.modules.get(module), name)
+    ]
+    methods = [vars(owner)[name] for owner, name, _, _ in virtual_outside._REFUSED_METHODS]
+    clocks = [getattr(time, name) for name in dir(time)]
+    others = [random.seed, vars(random.Random)["seed"], socket.getaddrinfo, asyncio.as_completed, urandom_by_name]
+    return [*functions, *methods, *clocks, *others, random.getstate()]
+
+
+@pytest.mark.parametrize("end", ["result", "exception", "deadlock", "refusal", "exit"])
+def test_world_outside_is_as_before_after_every_end(end: str):
+    async def program() -> None:
+        assert state_of_the_world()[:5] != before[:5]
+        match end:
+            case "exception":
+                raise LookupError
+            case "deadlock":
+                await asyncio.Event().wait()
+            case "refusal":
+                os.urandom(1)
+            case "exit":
+                raise SystemExit
+
+    before = state_of_the_world()
+    try:
+        Simulation().run(program())
+    except BaseException as error:
+        assert end != "result"
+        assert type(error).__name__ in ("LookupError", "DeadlockError", "NotVirtual", "SystemExit")
+    assert state_of_the_world() == before
+    assert len(os.urandom(4)) == 4
+
+
+def test_module_that_was_imported_in_the_run_has_the_real_functions_afterwards(
+    a: SimulatedHost, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "virtual_import_probe.py").write_text(
+        "from time import monotonic\n\nclass Timer:\n    read = monotonic\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def program() -> tuple[float, float]:
+        import virtual_import_probe  # type: ignore[import-not-found]
+
+        return virtual_import_probe.monotonic(), virtual_import_probe.Timer().read()
+
+    assert a.run(program()) == (1.0, 1.0)
+    module = sys.modules.pop("virtual_import_probe")
+    assert module.monotonic is time.monotonic
+
+
+def test_world_outside_is_restored_through_an_interrupt(monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C in the very moment in which the world is put back."""
+    exchange = virtual_outside._exchange
+    calls = []
+
+    def interrupted(pairs: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        exchange(pairs)
+
+    async def program() -> None:
+        await asyncio.sleep(1)
+
+    before = state_of_the_world()
+    sim = Simulation()
+    monkeypatch.setattr(virtual_outside, "_exchange", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sim.run(program())
+    assert state_of_the_world() == before

@@ -1,0 +1,74 @@
+"""On the engine a command is read, never run: sysctls that it has, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tcpstack.core.config import Config
+from tcpstack.drill.script import Unsupported
+from tcpstack.drill.sysctls import Sysctls
+
+MEBIBYTE = 1024 * 1024
+
+
+def config_after(text: str, directory: Path = Path("/nonexistent")) -> Config:
+    sysctls = Sysctls(Config(), directory)
+    sysctls.run(text)
+    return sysctls.config
+
+
+def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
+    assert config_after("sysctl -q net.ipv4.tcp_fin_timeout=2").fin_wait_2_ns == 2_000_000_000
+    assert config_after("sysctl -w net.ipv4.tcp_window_scaling=0").window_scaling is False
+    assert config_after("sysctl -q net.ipv4.tcp_congestion_control=reno").congestion == "newreno"
+    assert config_after('sysctl -q net.ipv4.tcp_rmem="4096 9 $((2*1024*1024))"').receive_buffer_bytes == 2 * MEBIBYTE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "../common/defaults.sh",
+        "./defaults.sh\n  ../common/set_sysctls.py /proc/sys/net/ipv4/tcp_sack=0\n",
+        "/tmp/sysctl_restore_${PPID}.sh",
+        "# a comment\n\nsysctl -q net.ipv4.tcp_timestamps=0 net.ipv4.tcp_ecn=0",
+        'sysctl -q net.ipv4.tcp_wmem="4096 50000 4194304" # a comment',
+        "ethtool -K tun0 tso off\ntc qdisc add dev tun0 root pfifo\nip tcp_metrics flush all",
+    ],
+)
+def test_what_it_does_anyway_or_has_no_part_in_is_accepted(text: str) -> None:
+    config_after(text)
+
+
+def test_defaults_are_those_of_the_corpora() -> None:
+    assert config_after("./defaults.sh").receive_buffer_bytes == 15 * MEBIBYTE
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rm -rf /", "`rm -rf /`: no command is run on the engine but sysctl; --kernel runs it"),
+        ("sysctl -q net.ipv4.tcp_sack=0 && reboot", "'&&' is no NAME=VALUE"),
+        ("sysctl net.ipv4.tcp_ecn=1", "the engine is as with tcp_ecn=0"),
+        ("sysctl net.ipv4.tcp_nosuch=1", "the engine has nothing like tcp_nosuch"),
+        ("sysctl net.ipv4.tcp_congestion_control=vegas", "the engine's congestion control is"),
+        ("sysctl net.ipv4.tcp_fin_timeout=soon", "'soon' is no number"),
+        ("sysctl net.ipv4.tcp_rmem=", "'' is no number"),
+        ("./nosuch.sh", "no command is run on the engine"),
+        ("echo 'never closed", "no command is run on the engine"),
+    ],
+)
+def test_everything_else_is_refused(text: str, words: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        config_after(text)
+    assert words in str(caught.value)
+
+
+def test_a_file_of_sysctls_is_read(tmp_path: Path) -> None:
+    (tmp_path / "set.sh").write_text("#!/bin/sh\n# why\nsysctl -q net.ipv4.tcp_fin_timeout=3\n")
+    (tmp_path / "other.sh").write_text("touch /tmp/x\n")
+
+    assert config_after("./set.sh", tmp_path).fin_wait_2_ns == 3_000_000_000
+    with pytest.raises(Unsupported):
+        config_after("./other.sh", tmp_path)
