@@ -213,8 +213,28 @@ class VirtualLoop(RefusingLoop):
         """Runs `func` in this thread, in the loop's next turn, whatever the executor."""
         self._check_closed()
         future: asyncio.Future[T] = self.create_future()
-        self.call_soon(_run_in_line, future, func, args)
+        self.call_soon(self._run_in_line, asyncio.current_task(self), future, func, args)
         return future
+
+    def _run_in_line(
+        self,
+        task: asyncio.Task[Any] | None,
+        future: asyncio.Future[Any],
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> None:
+        if future.cancelled():
+            return  # as an executor has it that did not come to it yet
+        try:
+            result = func(*args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if isinstance(error, NotVirtual):
+                self._watch(task, error)
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
     def set_default_executor(self, executor: object) -> None:
         """Without effect: no executor is ever used."""
@@ -312,17 +332,3 @@ class VirtualLoop(RefusingLoop):
             self._refuse("TLS", "its keys are the operating system's randomness; use plain connections")
         if sock is not None:
             self._refuse("sock=", "a real socket leads out of the simulation; give host and port")
-
-
-def _run_in_line(future: asyncio.Future[Any], func: Callable[..., Any], args: Sequence[Any]) -> None:
-    """What an executor does, without one. A function whose future was cancelled before it began is not run."""
-    if future.cancelled():
-        return
-    try:
-        result = func(*args)
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)

@@ -56,7 +56,6 @@ _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
 _REFUSED_METHODS: tuple[tuple[type, str, str, str], ...] = (
     (threading.Thread, "start", "threading.Thread.start", _THREADS),
     (threading.Thread, "join", "threading.Thread.join", _AWAIT),
-    (threading.Condition, "wait", "waiting for another thread", _AWAIT),
     (subprocess.Popen, "__init__", "subprocess.Popen", _PROCESSES),
     (socket.socket, "__init__", "socket.socket", _SOCKETS),
 )
@@ -196,12 +195,18 @@ class Outside:
         """Methods, and what takes their place."""
         for owner, name, what, remedy in _REFUSED_METHODS:
             yield owner, name, self._refusal(what, remedy)
-        seed = random.Random.seed
+        seed, wait = random.Random.seed, threading.Condition.wait
+
+        def wait_for_nobody(condition: threading.Condition, timeout: float | None = None) -> bool:
+            if timeout is None or timeout > 0:
+                self._refuse("waiting for another thread", _AWAIT)
+            return wait(condition, timeout)
 
         def seed_from_ours(generator: random.Random, a: Any = None, version: int = 2) -> None:
             seed(generator, self._seeds.getrandbits(64) if a is None else a, version)
 
         yield random.Random, "seed", seed_from_ours
+        yield threading.Condition, "wait", wait_for_nobody
 
     def _refusal(self, what: str, remedy: str) -> Callable[..., NoReturn]:
         def refuse(*args: object, **kwargs: object) -> NoReturn:

@@ -27,10 +27,13 @@ class RefusingLoop(asyncio.BaseEventLoop):
     def _refuse(self, what: str, remedy: str) -> NoReturn:
         """Raise NotVirtual. It also ends the run where the task dies of it, even if nobody looks at the task."""
         error = refusal(what, remedy)
-        task = asyncio.current_task(self)
-        if task is not None:
-            task.add_done_callback(functools.partial(self._check_death, error))
+        self._watch(asyncio.current_task(self), error)
         raise error
+
+    def _watch(self, task: asyncio.Task[Any] | None, refused: NotVirtual) -> None:
+        """See whether the task dies of it."""
+        if task is not None:
+            task.add_done_callback(functools.partial(self._check_death, refused))
 
     def _check_death(self, refused: NotVirtual, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()

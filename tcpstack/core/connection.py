@@ -381,8 +381,8 @@ class Connection:
             # RFC 5681 2: a duplicate has text outstanding before it, none in it, and changes nothing.
             if sender.nxt > ack and segment.len == 0 and wnd == sender.wnd:
                 self._trace_recovery(sender.on_duplicate_ack(now_ns), now_ns)
-        # Deviates from the letter, as Linux: a new SEG.ACK brings a new SEG.WND whatever SEG.SEQ, which is old where the
-        # peer retransmits. SND.WND counts from SND.UNA: kept as it was, it would reach beyond what was ever offered.
+        # Deviates from the letter, as Linux: a new SEG.ACK brings a new SEG.WND whatever SEG.SEQ, which is old where
+        # the peer retransmits. SND.WND counts from SND.UNA: kept as it was, it would reach beyond what was offered.
         if news or (ack >= sender.una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack))):
             sender.set_window(wnd, seq, ack)
         return self._fin_acknowledged(now_ns) if sender.fin_acknowledged else 0

@@ -49,7 +49,7 @@ def request_of(
     """
     make = _MAKERS.get(call.name)
     if make is None:
-        raise Unsupported(f"{call.name}() is not supported; supported are {', '.join(sorted(_MAKERS))}")
+        raise Unsupported(f"{call.name}() is not supported; supported are {', '.join(SUPPORTED)}")
     return make(call, names, settings, text)
 
 
@@ -201,6 +201,8 @@ _MAKERS: dict[str, Callable[[Call, Names, Settings, _Text], Request]] = {
     "socket": _socket, "write": _send,
 }  # fmt: skip
 
+SUPPORTED = tuple(sorted(_MAKERS))
+"""The calls that there are."""
 
 # -- values
 

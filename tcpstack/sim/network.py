@@ -21,6 +21,7 @@ from ..core.connection import Connection
 from ..core.events import FaultHit, Tracer
 from ..core.segment import Buffer, Segment
 from ..device.base import Device
+from ..device.fault_octets import with_congestion_marked
 from ..device.fault_rules import DROPPED, IN, OUT, Rule
 from ..device.faults import FaultyDevice, parse_rule
 from ..device.pipe import Line, Pipe
@@ -150,7 +151,7 @@ class Link:
         pipe = self._pipes[there]
         if pipe.congested(clock.now_ns):
             self.counters["met congestion"] += 1
-            packet = routing.with_congestion_marked(packet)
+            packet = with_congestion_marked(packet) or packet
         if not pipe.put(packet, len(packet), clock.now_ns):
             self._lose(packet, "queue full")
             return False
@@ -201,7 +202,7 @@ class SimHost:
         self._device: Device = interface
         if faults:
             rules = [parse_rule(rule) if isinstance(rule, str) else rule for rule in faults]
-            self._device = FaultyDevice(interface, rules, tracer)
+            self._device = FaultyDevice(interface, rules, tracer, network.next_packet_id)
         self.stack = Stack(
             interface.addresses,
             mtu=interface.mtu,

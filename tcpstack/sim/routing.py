@@ -1,4 +1,4 @@
-"""What a router does to a packet, whether it is octets or an object: hop limits, congestion marks, ICMP errors."""
+"""What a router does to a packet, whether it is octets or an object: hop limits and ICMP errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from ..wire.checksum import checksum
 from ..wire.icmp import IcmpMessage
 from ..wire.objects import ObjectPacket, decode, wire_packet
 from ..wire.packet import Packet
-
-_ECN_CAPABLE = (1, 2)  # ECT(1), ECT(0): RFC 3168 5
-_CONGESTION_EXPERIENCED = 3
 
 
 def source_of(packet: Packet) -> bytes:
@@ -42,27 +39,6 @@ def with_hop_counted(packet: Packet) -> Packet | None:
     if data[position] <= 1:
         return None
     data[position] -= 1
-    _renew_checksum(data)
-    return Packet((bytes(data),), packet.checksum, packet.gso_size, packet.id)
-
-
-def with_congestion_marked(packet: Packet) -> Packet:
-    """The packet with "congestion experienced", where its sender said that it understands that (RFC 3168 5)."""
-    if isinstance(packet, ObjectPacket):
-        if packet.congestion not in _ECN_CAPABLE:
-            return packet
-        marked = ObjectPacket(packet.content, packet.hop_limit, _CONGESTION_EXPERIENCED)
-        marked.id = packet.id
-        return marked
-    data = bytearray(packet.data())
-    if data[0] >> 4 == 4:
-        capable = data[1] & 3 in _ECN_CAPABLE
-        data[1] |= _CONGESTION_EXPERIENCED
-    else:
-        capable = data[1] >> 4 & 3 in _ECN_CAPABLE
-        data[1] |= _CONGESTION_EXPERIENCED << 4
-    if not capable:
-        return packet
     _renew_checksum(data)
     return Packet((bytes(data),), packet.checksum, packet.gso_size, packet.id)
 

@@ -371,13 +371,14 @@ def test_end_lets_programs_clean_up_over_the_network(a, sim, b):
         await asyncio.get_running_loop().create_server(Listener, port=80)
 
     async def client() -> None:
-        _, writer = await asyncio.open_connection("b", 80)
+        reader, writer = await asyncio.open_connection("b", 80)
         try:
             await asyncio.Event().wait()
         finally:
             writer.write(b"bye")
+            writer.write_eof()
+            await reader.read()
             writer.close()
-            await writer.wait_closed()
 
     async def main() -> None:
         await asyncio.sleep(1)

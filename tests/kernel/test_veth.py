@@ -46,7 +46,7 @@ async def exchange(stack, namespace, host, directory):
     client = (sys.executable, CLIENTS / "exchange_client.py", host, "9000", directory / "theirs")
     result = await namespace.run(*client, timeout=120)
     assert result.stdout.decode().strip() == hashlib.sha256(OURS).hexdigest(), result.stderr
-    assert await asyncio.wait_for(received, 10) == THEIRS
+    assert await asyncio.wait_for(received, 60) == THEIRS
 
 
 class Spy:

@@ -104,6 +104,12 @@ _FAULTS = (
     lambda d: f"corrupt {d.choice((1, 10))}% seed={d.randrange(1000)}",
     lambda d: f"drop {d.choice(('syn', 'synack', 'ack', 'data', 'fin', 'rst', 'any'))} nth={d.randrange(1, 6)}",
     lambda d: f"drop {d.choice(('data', 'ack', 'any'))} nth={(first := d.randrange(1, 20))}..{first + d.randrange(8)}",
+    lambda d: f"burst-loss enter={d.choice((1, 5))}% leave={d.choice((10, 50))}% seed={d.randrange(1000)}",
+    lambda d: f"delay {d.choice((5, 60))}ms jitter {d.choice((1, 30))}ms seed={d.randrange(1000)}",
+    lambda d: f"blackhole after={d.randrange(1, 4000)}ms for={d.choice((50, 900, 5000))}ms",
+    lambda d: f"rate {d.choice((300, 3000))}kbit queue {d.choice((5, 40))}kB",
+    lambda d: f"strip option={d.choice(('mss', 'wscale'))}",
+    lambda d: f"mtu {d.choice((1280, 1400))}",
 )
 
 
