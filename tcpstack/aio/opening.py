@@ -111,6 +111,7 @@ async def _running(
 
 async def tun_device(name: str | None, own: Sequence[Interface], mtu: int | None = None) -> TunDevice:
     """What `open_tun` does with `name`: the device, up, with the kernel reachable for a stack that has `own`."""
+    _refuse_addresses_of_the_kernel(own)
     existed = name in {known for _, known in socket.if_nameindex()}
     device = TunDevice.open(name)
     try:
@@ -125,6 +126,18 @@ async def tun_device(name: str | None, own: Sequence[Interface], mtu: int | None
         device.close()
         raise
     return device
+
+
+def _refuse_addresses_of_the_kernel(own: Sequence[Interface]) -> None:
+    """Raise ValueError where the kernel has one of them, on whatever interface: it would never send us a packet for it."""
+    for interface in own:
+        with socket.socket(socket.AF_INET if interface.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((str(interface.ip), 9))  # sends nothing, and picks the source address
+            except OSError:
+                continue
+            if probe.getsockname()[0] == str(interface.ip):
+                raise ValueError(f"{interface.ip} is the kernel's own address here: the stack needs another one")
 
 
 def _interface_state(name: str) -> tuple[bool, list[Interface]]:

@@ -8,6 +8,8 @@ a traceback. docs/errors.md has them all.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -42,6 +44,9 @@ COMMAND finds the stack's addresses in TCPSTACK_ADDRESS and TCPSTACK_ADDRESS6, a
 side is called kernel. The exit status is COMMAND's own: 128+N where signal N ended it, 127 where there is no such
 command, 126 where it can't be executed.
 """
+
+
+_DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,4 +171,6 @@ def _failure(error: OSError) -> tuple[int, str | None]:
     if isinstance(error, BrokenPipeError):  # whoever read our output has gone
         return 128 + signal.SIGPIPE, None
     what = error.strerror or str(error) or type(error).__name__
+    if error.errno in _DISK_ERRORS and what == os.strerror(error.errno) and error.filename is None:
+        what = str(unwritable(error).strerror)  # what else we write says so itself
     return 1, f"{error.filename}: {what}" if isinstance(error.filename, str) else what

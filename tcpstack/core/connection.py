@@ -214,8 +214,8 @@ class Connection:
 
     @property
     def unsent_bytes(self) -> int:
-        """Octets queued by `send` that have not left yet."""
-        return self._sender.unsent_bytes
+        """Octets queued by `send` that have not left yet; none once the connection has ended."""
+        return self._sender.unsent_bytes if self.state != st.CLOSED else 0
 
     @property
     def eof_received(self) -> bool:

@@ -45,9 +45,11 @@ async def echo_client(host: str, text: bytes, port: int = 80) -> bytes:
         await writer.drain()
         writer.write_eof()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(send())
-        answer = group.create_task(reader.read())
-    writer.close()
+    sending = asyncio.create_task(send())
+    try:
+        answer = await reader.read()
+        await sending
+    finally:
+        writer.close()
     await writer.wait_closed()
-    return answer.result()
+    return answer

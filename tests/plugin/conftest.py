@@ -1,0 +1,35 @@
+"""pytest within pytest: `check` runs a test file with the plugin, and with no other that happens to be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import tcpstack.pytest_plugin
+
+Check = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def check(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """`check(source, *arguments)`: the result of pytest with -W error on a test file, in this process; with
+    `apart=True` in one of its own, for which `plugins` are other plugins to load."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # What the surrounding run was told is not for this one.
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(source: str, *arguments: str, apart: bool = False, plugins: tuple[str, ...] = ()) -> pytest.RunResult:
+        pytester.makepyfile(test_it=source)
+        options = ("-W", "error", "--strict-markers", "-p", "no:cacheprovider", *arguments)
+        if not apart:
+            pytester.plugins = [tcpstack.pytest_plugin]
+            return pytester.runpytest_inprocess(*options)
+        named = [word for plugin in ("tcpstack.pytest_plugin", *plugins) for word in ("-p", plugin)]
+        root = tcpstack.__path__[0].removesuffix("/tcpstack")
+        monkeypatch.setenv("PYTHONPATH", root)
+        pytester.plugins = []
+        return pytester.runpytest_subprocess(*named, *options)
+
+    return run
