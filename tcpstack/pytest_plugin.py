@@ -54,8 +54,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
-    if config.option.tcp_seed is None:
-        config.option.tcp_seed = secrets.randbelow(_FRESH_SEEDS)  # xdist hands it on to its workers
+    workerinput = getattr(config, "workerinput", None)  # of an xdist worker
+    if workerinput is not None:
+        config.option.tcp_seed = workerinput["tcp_seed"]
+    elif config.option.tcp_seed is None:
+        config.option.tcp_seed = secrets.randbelow(_FRESH_SEEDS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist starts a worker: it has the session's seed."""
+    node.workerinput["tcp_seed"] = node.config.option.tcp_seed
 
 
 class _Run:

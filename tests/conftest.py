@@ -11,11 +11,20 @@ import pytest
 import uvloop
 from hypothesis import settings
 
+from tcpstack import pytest_plugin
 from tcpstack.device.namespace import Namespace, NamespaceError
+
+pytest_plugins = ["pytester"]
 
 # A machine that is busy with something else is no failure.
 settings.register_profile("tcpstack", deadline=None)
 settings.load_profile("tcpstack")
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """The package's own plugin, where it isn't installed and so did not announce itself."""
+    if not pluginmanager.is_registered(pytest_plugin):
+        pluginmanager.register(pytest_plugin, "tcpstack")
 
 
 def pytest_asyncio_loop_factories(

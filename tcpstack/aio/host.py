@@ -63,7 +63,7 @@ class Host:
         guarded = GuardedTracer(tracer) if tracer is not None else None
         if faults:
             rules = [parse_rule(rule) if isinstance(rule, str) else rule for rule in faults]
-            device = FaultyDevice(device, rules, tracer=guarded)
+            device = FaultyDevice(device, rules, guarded, packet_ids)
         self.device: Device = device
         self._stack = Stack(
             addresses,

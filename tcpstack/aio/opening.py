@@ -137,7 +137,7 @@ def _refuse_addresses_of_the_kernel(own: Sequence[Interface]) -> None:
             except OSError:
                 continue
             if probe.getsockname()[0] == str(interface.ip):
-                raise ValueError(f"{interface.ip} is the kernel's own address here: the stack needs another one")
+                raise ValueError(f"{interface.ip} is the kernel's own address there: the stack needs another one")
 
 
 def _interface_state(name: str) -> tuple[bool, list[Interface]]:

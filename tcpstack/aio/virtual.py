@@ -14,6 +14,7 @@ docs/simulation.md says what that takes of a program, and what is reported inste
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
@@ -23,7 +24,7 @@ from typing import Any, Self, TypeVar
 from ..core.config import SECOND_NS, Config
 from ..core.events import Tracer
 from ..device.fault_units import PACKETS, RATE, SIZE, TIME, Units
-from ..device.faults import Rule
+from ..device.faults import Rule, parse_rule
 from ..device.pipe import Line
 from ..sim.clock import Clock
 from ..sim.network import Interface, Link, Network, Router
@@ -55,7 +56,7 @@ class SimulatedHost(Host):
         simulation: Simulation,
         interface: Interface,
         config: Config | None,
-        faults: Sequence[str | Rule],
+        faults: Sequence[Rule],
         tracer: Tracer | None,
     ) -> None:
         self.name = interface.name
@@ -134,7 +135,8 @@ class Simulation:
         mtu: int = 1500,
         tracer: Tracer | None = None,
     ) -> SimulatedHost:
-        """A host with these addresses ("10.0.0.1/24"). `faults` act on its packets, "in" being towards it.
+        """A host with these addresses ("10.0.0.1/24"). `faults` act on its packets, "in" being towards it; those in
+        words that name no seed draw from the simulation's.
 
         Raises ValueError for a name or an address that somebody has, FaultRuleError for a rule that is none.
         """
@@ -142,7 +144,8 @@ class Simulation:
             raise ValueError(f"there is a host {name!r} already")
         interface = self.network.interface(name, *addresses, mtu=mtu)
         seen_by = GuardedTracer(tracer) if tracer is not None else self._tracer
-        host = SimulatedHost(self, interface, config or self._config, faults, seen_by)
+        rules = [self._seeded(rule) if isinstance(rule, str) else rule for rule in faults]
+        host = SimulatedHost(self, interface, config or self._config, rules, seen_by)
         self.hosts[name] = host
         self.loop.names[name.lower()] = [address.ip for address in interface.addresses]
         return host
@@ -207,6 +210,12 @@ class Simulation:
             self.close()
         else:
             self._close_after(error)
+
+    def _seeded(self, text: str) -> Rule:
+        rule = parse_rule(text)
+        if "seed=" in dataclasses.replace(rule, written="").text and "seed=" not in text:
+            rule = parse_rule(f"{text} seed={self.network.random.randrange(1_000_000)}")
+        return rule
 
     def _spawn(self, program: Coroutine[Any, Any, T], name: str | None, context: Context) -> asyncio.Task[T]:
         called = name or getattr(program, "__name__", None)
@@ -315,10 +324,16 @@ def _hide() -> None:
 
 
 def line(
-    *, delay: str | None = None, jitter: str | None = None, rate: str | None = None, queue: str | None = None
+    *,
+    delay: str | None = None,
+    jitter: str | None = None,
+    rate: str | None = None,
+    queue: str | None = None,
+    mark: str | None = None,
 ) -> Line:
-    """One direction of a link, in the words of fault rules: delay="40ms", jitter="5ms", rate="10mbit", and
-    queue="64kB" or queue="100p" (packets). What is not said is: none, and no limit.
+    """One direction of a link, in the words of fault rules: delay="40ms", jitter="5ms", rate="10mbit", queue="64kB"
+    or queue="100p" (packets), mark="30kB" (where so much waits, ECN-capable packets are marked). What is not said is:
+    none, and no limit.
 
     Raises ValueError for a word that makes no sense.
     """
@@ -330,6 +345,7 @@ def line(
         jitter_ns=_read("jitter", jitter, TIME, "5ms") or 0,
         queue_bytes=_read("queue", size, SIZE, "64kB, or 100p for packets"),
         queue_packets=_read("queue", packets, PACKETS, "100p, or 64kB for octets"),
+        mark_bytes=_read("mark", mark, SIZE, "30kB"),
     )
 
 

@@ -86,5 +86,6 @@ def _list_differences(paths: Sequence[Path], options: DrillOptions) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
     sys.stdout.flush()

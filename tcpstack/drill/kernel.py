@@ -26,7 +26,7 @@ from ..wire.packet import Packet
 from . import tcp_info
 from .kernel_view import KernelView
 from .script import Unsupported
-from .settings import Settings
+from .settings import SettingError, Settings
 from .side import Arrived, Outcome, Request
 
 _HELPER = Path(__file__).with_name("_kernel_calls.py")
@@ -40,7 +40,7 @@ _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 class Kernel:
     """A Side. `directory` is where the script lies: its commands run there.
 
-    Raises NamespaceError where no namespace with a TUN can be had.
+    Raises NamespaceError where no namespace with a TUN can be had, SettingError for addresses that cannot be.
     """
 
     name = "Linux"
@@ -195,7 +195,7 @@ def _common_prefix(one: IPv4Address | IPv6Address, other: IPv4Address | IPv6Addr
         ends = (network.network_address, network.broadcast_address)
         if other in network and one not in ends and other not in ends:
             return length
-    raise Unsupported(f"{one} and {other} are on no network together: choose others (--local_ip, --remote_ip)")
+    raise SettingError(f"{one} and {other} are on no network together: choose others (--local_ip, --remote_ip)")
 
 
 def _default_qdisc() -> str:

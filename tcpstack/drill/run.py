@@ -51,7 +51,10 @@ def run_file(
     path = Path(path)
     began_ns = time.monotonic_ns()
     script, chosen = read(path, kernel=kernel, options=options, defines=defines)
-    side = _side(chosen, path.parent, kernel)
+    try:
+        side = _side(chosen, path.parent, kernel)
+    except SettingError as error:
+        raise ScriptError(f"{path}: {error}") from None
     verdict, message = PASSED, ""
     runner = Runner(script, chosen, side, real_time=kernel)
     try:

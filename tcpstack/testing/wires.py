@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from ..aio import virtual
@@ -20,7 +21,7 @@ def seeded(faults: Sequence[str | Rule], seed: int) -> list[Rule]:
             rules.append(fault)
             continue
         rule = parse_rule(fault)
-        if "seed=" in str(rule) and "seed=" not in fault:
+        if "seed=" in dataclasses.replace(rule, written="").text and "seed=" not in fault:
             # Two rules of one verb and one seed would hit the same packets.
             rule = parse_rule(f"{fault} seed={seed + position}")
         rules.append(rule)

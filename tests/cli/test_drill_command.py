@@ -117,3 +117,34 @@ def test_help_has_an_example_of_each_side(capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     assert "tcpstack drill handshake.pkt " in out
     assert "tcpstack drill --kernel handshake.pkt" in out
+
+
+def test_addresses_that_no_network_has_together(scripts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found before any namespace is made."""
+    status = run("--kernel", "--local_ip=10.0.0.1", "--remote_ip=200.0.0.1", scripts / "good.pkt")
+
+    assert status == 2
+    assert "10.0.0.1 and 200.0.0.1 are on no network together" in capsys.readouterr().out
+
+
+def test_a_terminal_without_box_drawing_gets_the_ladder_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Ascii:
+        encoding = "ascii"
+
+        def __init__(self) -> None:
+            self.written = ""
+
+        def write(self, text: str) -> None:
+            text.encode("ascii")
+            self.written += text
+
+        def flush(self) -> None:
+            pass
+
+    stream = Ascii()
+    monkeypatch.setattr("sys.stdout", stream)
+
+    assert run("-v", SCRIPTS / "open-active.pkt") == 0
+    assert "SYN,ACK seq 0 ack 1" in stream.written

@@ -3,6 +3,7 @@ a line of its own and the reason why."""
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def attempt(script: str) -> Result:
         if result.verdict == PASSED:
             break
     return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sysctl() -> None:
+    if shutil.which("sysctl") is None and shutil.which("sysctl", path="/usr/sbin:/sbin") is None:
+        pytest.skip("the scripts need the program sysctl (Debian's package procps)")
 
 
 @pytest.fixture(scope="module")

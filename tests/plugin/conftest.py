@@ -24,12 +24,10 @@ def check(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Check:
         pytester.makepyfile(test_it=source)
         options = ("-W", "error", "--strict-markers", "-p", "no:cacheprovider", *arguments)
         if not apart:
-            pytester.plugins = [tcpstack.pytest_plugin]
-            return pytester.runpytest_inprocess(*options)
+            return pytester.runpytest_inprocess(*options, plugins=[tcpstack.pytest_plugin])
         named = [word for plugin in ("tcpstack.pytest_plugin", *plugins) for word in ("-p", plugin)]
         root = tcpstack.__path__[0].removesuffix("/tcpstack")
         monkeypatch.setenv("PYTHONPATH", root)
-        pytester.plugins = []
         return pytester.runpytest_subprocess(*named, *options)
 
     return run
