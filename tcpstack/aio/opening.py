@@ -129,7 +129,7 @@ async def tun_device(name: str | None, own: Sequence[Interface], mtu: int | None
 
 
 def _refuse_addresses_of_the_kernel(own: Sequence[Interface]) -> None:
-    """Raise ValueError where the kernel has one of them, on whatever interface: it would never send us a packet for it."""
+    """Raise ValueError where the kernel has one of them, on whatever interface: we would never see a packet for it."""
     for interface in own:
         with socket.socket(socket.AF_INET if interface.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             try:

@@ -35,7 +35,7 @@ _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 
 QUIET_NS = 24 * 3600 * SECOND_NS
 """So long without a program's step, and with none of its timers set: what still happens is TCP probing for ever."""
-SPIN_TURNS = 100_000
+SPIN_TURNS = 10_000
 """Turns without a rest after which time passes all the same: whoever polls with sleep(0) waits for something."""
 LIVELOCK_TURNS = 1_000_000
 """Turns without a rest, and without anything that time could bring, after which the programs are given up."""

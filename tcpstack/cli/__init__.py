@@ -19,6 +19,7 @@ from .. import __version__
 from .arguments import ServeOptions, add_serve_options, serve_options
 from .descriptors import abandon, replace_missing, tell, unwritable
 from .doctor_arguments import add_doctor_parser
+from .drill_arguments import DrillOptions, add_drill_parser, drill_options
 from .fuzz_arguments import add_fuzz_parser
 from .netcat_arguments import NetcatOptions, add_netcat_parser, netcat_options
 
@@ -86,6 +87,10 @@ def _subcommand(argv: Sequence[str] | None) -> int:
         if dashes < len(arguments):
             raise ValueError("doctor runs no command: leave out what follows '--'")
         return _doctor(parsed.tun, parsed.json)
+    if parsed.subcommand == "drill":
+        if dashes < len(arguments):
+            raise ValueError("drill runs no command: leave out what follows '--'")
+        return _drill(drill_options(parsed))
     if parsed.subcommand == "fuzz":
         return _fuzz(parsed)
     if parsed.subcommand == "nc":
@@ -118,6 +123,12 @@ def _doctor(tun: str | None, as_json: bool) -> int:
     from .doctor import doctor
 
     return doctor(tun, as_json=as_json)
+
+
+def _drill(options: DrillOptions) -> int:
+    from .drill import drill
+
+    return drill(options)
 
 
 def _fuzz(parsed: argparse.Namespace) -> int:
@@ -154,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     add_doctor_parser(commands)
     add_netcat_parser(commands)
     add_fuzz_parser(commands)
+    add_drill_parser(commands)
     add_serve_options(serve)
     add_serve_options(run)
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...", help="what to run there")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+from typing import Any
 
 DESCRIPTION = """\
 Run scripts in packetdrill's language: they inject packets, expect packets at their times, and make socket calls.
@@ -48,7 +45,7 @@ class DrillOptions:
     defines: dict[str, str]
 
 
-def add_drill_parser(commands: Subparsers) -> None:
+def add_drill_parser(commands: Any) -> None:
     """Declare the subcommand; `drill_options` reads what it has parsed."""
     parser = commands.add_parser(
         "drill",

@@ -46,7 +46,7 @@ def test_retransmissions_back_off_for_five_minutes_in_no_time():
         return time.monotonic() - began
 
     began = time.monotonic()
-    sim, a, b = two_hosts(Drop(DATA, direction=OUT), tracer=tracer)
+    _, a, b = two_hosts(Drop(DATA, direction=OUT), tracer=tracer)
     b.spawn(echo_server())
     assert a.run(client()) == pytest.approx(300, abs=1)
     assert time.monotonic() - began < 5

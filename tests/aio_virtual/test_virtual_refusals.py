@@ -195,12 +195,16 @@ def test_refusal_that_a_task_made_another_error_of_ends_the_run(sim: Simulation,
         except ExceptionGroup as error:
             raise RuntimeError("the worker failed") from error
 
+    tasks: list[asyncio.Task[None]] = []
+
     async def program() -> None:
-        program.task = asyncio.create_task(worker())  # type: ignore[attr-defined]
+        tasks.append(asyncio.create_task(worker()))
         await asyncio.sleep(10)
 
-    with pytest.raises((RuntimeError, NotVirtual)):
+    with pytest.raises(NotVirtual, match=r"time\.sleep"):
         a.run(program())
+    sim.close()
+    assert isinstance(tasks[0].exception(), RuntimeError)
 
 
 def test_refusal_in_a_callback_ends_the_run(a: SimulatedHost):

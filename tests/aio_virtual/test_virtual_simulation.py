@@ -82,8 +82,8 @@ def test_router_and_lines_that_differ_by_direction():
 
 def test_words_of_a_line():
     assert line() == Line()
-    assert line(delay="1.5ms", jitter="20us", rate="3gbit", queue="64kB") == Line(
-        delay_ns=1_500_000, jitter_ns=20_000, rate_bps=3_000_000_000, queue_bytes=64_000
+    assert line(delay="1.5ms", jitter="20us", rate="3gbit", queue="64kB", mark="30kB") == Line(
+        delay_ns=1_500_000, jitter_ns=20_000, rate_bps=3_000_000_000, queue_bytes=64_000, mark_bytes=30_000
     )
     assert line(rate="1kbit", queue="100p") == Line(rate_bps=1_000, queue_packets=100)
 
@@ -140,6 +140,24 @@ def test_tracers_see_the_events_of_all_hosts_or_of_one_and_what_links_lose():
     for events, direction in ((everything, "out"), (of_a, "in")):
         lost = {(event.rule, event.direction) for event in events if isinstance(event, FaultHit)}
         assert lost == {("link a to b: queue full", direction)}
+
+
+def hits(seed: int, rule: str) -> list[tuple[int, str]]:
+    """When a rule of the client's hit, and how it calls itself."""
+    events: list[Event] = []
+    with Simulation(seed) as sim:
+        a, b = sim.host("a", "10.0.0.1/24", faults=[rule], tracer=events.append), sim.host("b", "10.0.0.2/24")
+        sim.link(a, b, delay="1ms")
+        b.spawn(echo_server())
+        a.run(echo_client("b", bytes(100_000)))
+    return [(event.time_ns, event.rule) for event in events if isinstance(event, FaultHit)]
+
+
+def test_faults_in_words_draw_from_the_simulations_seed_unless_they_name_their_own():
+    assert hits(1, "loss 5%") == hits(1, "loss 5%") != hits(2, "loss 5%")
+    assert {rule.partition(" seed=")[0] for _, rule in hits(1, "loss 5%")} == {"loss 5%"}
+    assert hits(1, "loss 5% seed=3") == hits(2, "loss 5% seed=3")
+    assert {rule for _, rule in hits(1, "drop data nth=2")} == {"drop data nth=2"}
 
 
 def test_tracer_that_raises_is_dropped(sim, caplog):

@@ -3,6 +3,7 @@ status. docs/errors.md lists all; the rows here are those that no other test cau
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import re
 import signal
@@ -31,8 +32,8 @@ PROJECT = Path(__file__).parents[2]
         (["nc", "10.9.0.1", "0"], "0 is not a port: 1 to 65535, or the name of a service"),
         (["nc", "-l", "0"], "0 is not a port: 1 to 65535, or the name of a service"),
         (["nc", "--fault", "dorp syn", "-l", "9"], "there is no rule 'dorp': it is drop, "),
-        (["nc", "--address", "10.9.0.300/24", "-l", "9"], "'10.9.0.300/24' is not an address with a prefix length, as in"),
-        (["run", "--address", "10.9.0.2/33", "--", "true"], "'10.9.0.2/33' is not an address with a prefix length, as in"),
+        (["nc", "--address", "10.9.0.300/24", "-l", "9"], "'10.9.0.300/24' is not an address with a prefix length"),
+        (["run", "--address", "10.9.0.2/33", "--", "true"], "'10.9.0.2/33' is not an address with a prefix length"),
         (["run", "--trace", "/proc/x/y", "--", "true"], "there is no directory '/proc/x'"),
     ],
 )  # fmt: skip
@@ -58,12 +59,10 @@ def test_mistake_is_named_with_status_2(capsys: pytest.CaptureFixture[str], word
         ("create_connection", ("10.9.0.2", 81), errno.ECONNREFUSED, "('10.9.0.2', 81)"),
         ("create_connection", ("10.9.0.1", 81), errno.EADDRNOTAVAIL, "10.9.0.1 is this stack itself"),
         ("create_connection", ("224.0.0.1", 81), errno.ENETUNREACH, "224.0.0.1 is not the address of one host"),
-        ("create_connection", ("no-such-host.invalid", 81), socket.gaierror, ""),
+        ("create_connection", ("no-such-host.invalid", 81), socket.gaierror, "[Errno "),
     ],
 )  # fmt: skip
-async def test_call_of_a_host_that_fails_says_why(method: str, arguments: tuple[Any, ...], kind: Any, said: str) -> None:
-    import asyncio
-
+async def test_failing_call_of_a_host_says_why(method: str, arguments: tuple[Any, ...], kind: Any, said: str) -> None:
     async with tcpstack.open_memory_pair() as (host, _):
         await host.create_server(asyncio.Protocol, port=80)
         with pytest.raises(kind if isinstance(kind, type) else OSError, match=re.escape(said)) as raised:
@@ -72,8 +71,6 @@ async def test_call_of_a_host_that_fails_says_why(method: str, arguments: tuple[
 
 
 async def test_port_0_listens_on_a_free_port() -> None:
-    import asyncio
-
     async with tcpstack.open_memory_pair() as (host, _):
         server = await host.create_server(asyncio.Protocol, port=0)
         assert server.sockets[0].getsockname()[1] > 0
@@ -98,13 +95,11 @@ INTERRUPTED = """
 import os, signal, sys
 class Interrupter:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[1]:
+        if name == module:
             os.kill(os.getpid(), signal.SIGINT)
-module = sys.argv[1]
+module = sys.argv.pop(1)
 sys.meta_path.insert(0, Interrupter())
 from tcpstack.__main__ import command
-sys.argv = ["tcpstack", *sys.argv[2:]]
-del sys.argv[0:0]
 sys.exit(command())
 """
 
@@ -123,9 +118,8 @@ sys.exit(command())
     ],
 )
 def test_ctrl_c_while_modules_are_loaded_ends_it_quietly(module: str, status: int) -> None:
-    code = INTERRUPTED.replace("sys.argv[1]:", "module:").replace("del sys.argv[0:0]\n", "")
     done = subprocess.run(
-        [sys.executable, "-c", code, module, "serve", "--tun", "no/name"], cwd=PROJECT, capture_output=True, text=True,
-        check=False,
+        [sys.executable, "-c", INTERRUPTED, module, "serve", "--tun", "no/name"], cwd=PROJECT,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")

@@ -30,22 +30,18 @@ def caused_by(script: str, private: str = "-mn") -> subprocess.CompletedProcess[
     [
         (NO_NODE + "$T serve", 1, "there is no /dev/net/tun: load its driver with `modprobe tun`, or start the "
          "container with `--device /dev/net/tun`"),
-        (CLOSED_NODE + UNPRIVILEGED + "$T serve", 1, "this user may not open /dev/net/tun: run as root, or allow it with "
-         "`sudo chmod 0666 /dev/net/tun`"),
-        (BUT.format("net_admin") + "$T serve", 1, "attaching to tun0 takes CAP_NET_ADMIN: run as root, or let root make "
-         "one for you with `./setup_tun.sh up NAME --user YOU`"),
+        (CLOSED_NODE + UNPRIVILEGED + "$T serve", 1, "this user may not open /dev/net/tun: run as root, or allow it "
+         "with `sudo chmod 0666 /dev/net/tun`"),
+        (BUT.format("net_admin") + "$T serve", 1, "attaching to tun0 takes CAP_NET_ADMIN: run as root, or let root "
+         "make one for you with `./setup_tun.sh up NAME --user YOU`"),
         ("$T serve --tun lo", 1, "lo exists and is not a TUN device with a single queue: choose another name"),
         ("$T nc --tun lo -l 9", 1, "lo exists and is not a TUN device with a single queue: choose another name"),
         ("$T run --tun lo -- true", 1, "lo exists and is not a TUN device with a single queue: choose another name"),
-        ("$T serve --tun no/name", 1, "'no/name' can't name an interface: use 1 to 15 octets without '/', ':' or spaces"),
+        ("$T serve --tun a/b", 1, "'a/b' can't name an interface: use 1 to 15 octets without '/', ':' or spaces"),
         ("ip link set lo up; ip address add 10.9.0.2/32 dev lo; $T serve", 2,
          "10.9.0.2 is the kernel's own address there: the stack needs another one"),
         ("ip link set lo up; $T nc --address 127.0.0.1/8 -l 9", 2,
          "127.0.0.1 is the kernel's own address there: the stack needs another one"),
-        ("$T nc -w 0.3 10.9.0.99 9", 1, "10.9.0.99 port 9 did not answer within 0.3 s: check that the kernel behind the "
-         "device has this address, or a route to it"),
-        ("$T nc 10.9.0.1 9", 1, "10.9.0.1 port 9 refused the connection: nothing listens there, so start that first, or "
-         "check the port"),
         ("$T run -- sh -c 'ip link delete tun0; sleep 0.3; exit 3'", 3,
          "tun0 was deleted: make it anew and attach again; the command goes on without the stack"),
         ("ip link add t0 type veth; PATH=/nowhere $T run -- true", 1,
@@ -95,8 +91,9 @@ def test_file_that_curl_asks_for_and_may_not_be_read_is_403() -> None:
 
 
 def test_disk_that_fills_up_with_the_capture_ends_only_that() -> None:
-    fetch = "curl -sS -o /mnt/../dev/null -w '%{http_code}' http://10.9.0.2/__init__.py"
-    done = caused_by(FULL + f"$T run --trace /mnt/x --dir tcpstack/cli -- {fetch}; tshark -r /mnt/x >/dev/null 2>&1; echo $?")
+    fetch = "curl -sS -o /dev/null -w '%{http_code}' http://10.9.0.2/__init__.py"
+    read = "tshark -r /mnt/x >/dev/null 2>&1; echo $?"
+    done = caused_by(FULL + f"$T run --trace /mnt/x --dir tcpstack/cli -- {fetch}; {read}")
     said = "tcpstack: the capture /mnt/x ends here, and all else goes on: No space left on device\n"
     assert (done.stdout, done.stderr) == ("2000\n", said)
 
@@ -125,7 +122,8 @@ def test_reader_that_has_gone_is_141_and_nothing_is_said(words: str) -> None:
 
 
 def test_reader_of_the_ladder_that_has_gone_does_not_hurt_the_command() -> None:
-    done = caused_by("{ $T run -v -- curl -sS -o /dev/null -w '%{http_code}\\n' http://10.9.0.2/ 2>&3 | cat; } 3>&1 >&2 | :")
+    fetch = "curl -sS -o /dev/null -w '%{http_code}\\n' http://10.9.0.2/"
+    done = caused_by(f"{{ $T run -v -- {fetch} 2>&3 | cat; }} 3>&1 >&2 | :")
     assert done.stderr == "200\n"
     done = caused_by("$T run -v -- curl -sS -o /dev/null -w '%{http_code}' http://10.9.0.2/ 2>/dev/full; echo $?")
     assert (done.stdout, done.stderr) == ("2000\n", "")

@@ -1,4 +1,4 @@
-"""Nothing stays: no process, namespace, device or descriptor, however `run`, `serve` and a library's user end. 50 times.
+"""Nothing stays: no process, namespace, device or descriptor, however `run`, `serve` and a program end. 50 times.
 
 The commands run in PID, user and network namespaces of the test's own, in which all that they leave is seen, and only
 that. Of network namespaces the kernel allows eight there: those that stay would use them up, and the rest fail.
@@ -36,8 +36,9 @@ def rounds(subcommand: str) -> dict[str, Any]:
         pytest.skip("no PID namespace within a user namespace can be had here")
     program = (sys.executable, "-P", PROJECT / "tests" / "kernel" / "leak_rounds.py", subcommand, str(ROUNDS))
     done = subprocess.run(
-        [*OF_ITS_OWN, *program], cwd=PROJECT, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+        [*OF_ITS_OWN, *program], cwd=PROJECT, env=environment(), capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -150,8 +151,8 @@ from tcpstack.__main__ import command
 sys.exit(command())
 """
 MOMENTS = 20
-LAST_S = 0.7
-"""By then it has long begun to serve, or the command to run."""
+BEGINS_S, LONG_S = 0.7, 3.0
+"""How long it may take to begin to serve, or to run the command; and by when it has, however busy the machine is."""
 ENDLESS_BYTES = 1 << 40
 
 
@@ -171,8 +172,9 @@ def processes_of(session: int) -> list[str]:
 
 def signalled(words: tuple[str, ...], number: signal.Signals, after_s: float) -> tuple[int, str, list[str]]:
     """The exit status, stderr, and the processes of its session that are there five seconds later, or not any more."""
+    at = words.index("tcpstack")
     process = subprocess.Popen(
-        [*words[: words.index("tcpstack")], sys.executable, "-P", "-c", BEGINNING, *words[words.index("tcpstack") + 1 :]],
+        [*words[:at], sys.executable, "-P", "-c", BEGINNING, *words[at + 1 :]],
         cwd=PROJECT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
@@ -195,8 +197,11 @@ def outcomes_of(
     words: tuple[str, ...], number: signal.Signals, moments: int = MOMENTS
 ) -> list[tuple[int, str, list[str]]]:
     with ThreadPoolExecutor(3) as pool:
-        moment_s = [LAST_S * moment / (moments - 1) for moment in range(moments)]
-        return list(pool.map(lambda after_s: signalled(words, number, after_s), moment_s))
+        return list(pool.map(lambda after_s: signalled(words, number, after_s), delays_s(moments)))
+
+
+def delays_s(moments: int) -> list[float]:
+    return [BEGINS_S * moment / (moments - 1) for moment in range(moments - 1)] + [LONG_S]
 
 
 RUN = ("tcpstack", "run", "--", "sleep", "5")
@@ -217,10 +222,11 @@ def test_signal_at_any_moment_ends_run_quietly_with_all_its_processes(number: si
 def test_signal_at_any_moment_ends_serve_quietly_with_its_device(number: signal.Signals) -> None:
     with Namespace.open() as namespace:
         outcomes = []
-        for moment in range(MOMENTS):
+        for after_s in delays_s(MOMENTS):
             words = (*namespace.exec_prefix, "tcpstack", "serve", "--tun", "tun7", "--address", "10.7.0.2/24")
-            outcomes.append(signalled(words, number, LAST_S * moment / (MOMENTS - 1)))
-        links = subprocess.run([*namespace.exec_prefix, "ip", "-br", "link"], capture_output=True, text=True, check=True)
+            outcomes.append(signalled(words, number, after_s))
+        list_links = [*namespace.exec_prefix, "ip", "-br", "link"]
+        links = subprocess.run(list_links, capture_output=True, text=True, check=True)
     assert {status for status, _, _ in outcomes} <= {0, 128 + number, -number}, outcomes
     assert outcomes[-1][0] == 0
     lines = {line for _, said, _ in outcomes for line in said.splitlines()}

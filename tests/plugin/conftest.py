@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,13 @@ import pytest
 import tcpstack.pytest_plugin
 
 Check = Callable[..., pytest.RunResult]
+
+
+def section(result: pytest.RunResult) -> str:
+    """What the report says between the plugin's heading and the next."""
+    found = re.search(r"^-+ tcpstack -+\n(.*?)^(?:[=_-]{5,}|tcpstack:)", result.stdout.str(), re.MULTILINE | re.DOTALL)
+    assert found is not None, result.stdout.str()
+    return found[1]
 
 
 @pytest.fixture

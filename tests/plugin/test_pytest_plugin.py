@@ -13,7 +13,7 @@ import pytest
 import tcpstack
 from tcpstack.device.faults import SYN, Drop, Loss
 from tcpstack.testing.wires import seeded
-from tests.plugin.conftest import Check
+from tests.plugin.conftest import Check, section
 
 ROOT = Path(tcpstack.__file__).parent.parent
 
@@ -26,13 +26,6 @@ FAILING = """
         tcp_pair.run(seconds=5)
         raise AssertionError(len(tcp_pair.server.received))
 """
-
-
-def section(result: pytest.RunResult) -> str:
-    """What the report says between the plugin's heading and the next."""
-    found = re.search(r"^-+ tcpstack -+\n(.*?)^(?:[=_-]{5,}|tcpstack:)", result.stdout.str(), re.MULTILINE | re.DOTALL)
-    assert found is not None, result.stdout.str()
-    return found[1]
 
 
 # The report
@@ -301,7 +294,7 @@ def test_async_tests_work_with_pytest_asyncio_and_plain_ones_without(check: Chec
     """
     check(plain, apart=True).assert_outcomes(passed=2)
     with_asyncio = """
-        async def test_memory(tcp_memory_streams):
+        async def test_async(tcp_memory_streams):
             async with tcp_memory_streams() as pair:
                 pair.client.writer.write(b"x")
                 assert await pair.server.reader.read(1) == b"x"

@@ -203,13 +203,13 @@ def test_host_has_one_link_and_addresses_have_one_host():
         network.host("c", "10.0.0.2/24")
 
 
-def test_pulled_cable_ends_in_timeout():
-    network, a, b = joined(Line(delay_ns=MILLISECOND_NS))
-    transfer = Transfer(network, a, b, bytes(100_000_000))
-    network.run(seconds=0.01)
-    b.interface.close()
-    network.run(seconds=400)
-    assert isinstance(transfer.error, TimeoutError)
+@pytest.mark.tcp(line={"delay": "1ms"})
+def test_pulled_cable_ends_in_timeout(tcp_pair):
+    tcp_pair.client.send(bytes(100_000_000))
+    tcp_pair.run(seconds=0.01)
+    tcp_pair.server.host.interface.close()
+    tcp_pair.run(seconds=400)
+    assert isinstance(tcp_pair.client.error, TimeoutError)
 
 
 def trace_digest(seed, codec=OBJECTS):

@@ -262,7 +262,7 @@ class Sender:
         recovery.on_resent(end)
         self.retransmitted += 1
         self._timed_end = 0
-        return Chunk(seq, size, fin, end >= self.buffer.end, recovery.reason)
+        return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, recovery.reason)
 
     def _new_chunk(self, now_ns: int) -> Chunk | None:
         seq = self.nxt
@@ -303,7 +303,7 @@ class Sender:
         if self.una < self.nxt:  # the probe before is unanswered or found no room: the same octet again
             self.retransmitted += 1
             fin = self.una == self.fin_seq
-            return Chunk(self.una, 0 if fin else 1, fin, self.una + 1 == self.buffer.end, REASON_PROBE)
+            return Chunk(self.una, 0 if fin else 1, fin, not fin and self.una + 1 == self.buffer.end, REASON_PROBE)
         fin = self.nxt == self.fin_seq
         return self._take(self.nxt, 0 if fin else 1, fin, now_ns, REASON_PROBE)
 
