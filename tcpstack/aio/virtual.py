@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class SimulatedHost(Host):
-    """A host of a Simulation, made by its `host`. It can all that a Host can, and runs programs.
+    """A host of a Simulation, made by its `host`. It does all that a Host does, and runs programs.
 
     name       what the others call it
     interface  its end of the link

@@ -27,7 +27,7 @@ from .transport import TcpTransport
 from .virtual_names import CURRENT_HOST, Address, Entry, getaddrinfo
 from .virtual_outside import Outside
 from .virtual_refusals import NotVirtual, RefusingLoop, refusal
-from .virtual_waiting import DeadlockError, VirtualTask, report, who_waits
+from .virtual_waiting import DeadlockError, VirtualTask, Waiting, report, who_waits
 
 T = TypeVar("T")
 _Ts = TypeVarTuple("_Ts")
@@ -174,9 +174,8 @@ class VirtualLoop(RefusingLoop):
         if not self._timers_of_programs and next_ns - self._active_ns > QUIET_NS:
             self._give_up("for a day nothing has happened but TCP's own timers, and programs still wait")
         if self.limit_ns is not None and next_ns > self.limit_ns:
-            raise TimeoutError(
-                report(f"the programs have not finished at {self.limit_ns / SECOND_NS:.9g} s", self._who_waits())
-            )
+            self.clock.now_ns = self.limit_ns
+            raise TimeoutError(report(f"the programs have not finished at {self.time():.9g} s", self._who_waits()))
         self.clock.step()
 
     def _spin(self) -> None:
@@ -188,7 +187,7 @@ class VirtualLoop(RefusingLoop):
     def _give_up(self, headline: str) -> NoReturn:
         raise DeadlockError(headline, self.time(), self._who_waits())
 
-    def _who_waits(self) -> tuple[Any, ...]:
+    def _who_waits(self) -> tuple[Waiting, ...]:
         return who_waits(asyncio.all_tasks(self))
 
     def create_task(self, coro: Coroutine[Any, Any, T], **more: Any) -> asyncio.Task[T]:  # type: ignore[override]
@@ -278,8 +277,8 @@ class VirtualLoop(RefusingLoop):
     ) -> tuple[TcpTransport, _ProtocolT]:
         """Over the host that the caller belongs to (aio.host.Host.create_connection), one address after another.
 
-        Of asyncio's other arguments, those for TLS come with `ssl`, and those that choose between addresses
-        (happy_eyeballs_delay, interleave, flags, proto, all_errors) make no difference here.
+        Of asyncio's other arguments those that choose between addresses (happy_eyeballs_delay, interleave, flags,
+        proto, all_errors) make no difference here, and those for TLS are of no use without `ssl`.
         """
         self._check_plain(ssl, sock)
         if host is None or port is None:

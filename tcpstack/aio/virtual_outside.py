@@ -43,6 +43,7 @@ _NAMES = "the names are those of the simulated hosts; use getaddrinfo()"
 _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("time", ("sleep",), _AWAIT),
     ("select", ("select", "poll"), _AWAIT),
+    ("signal", ("alarm", "setitimer", "pause", "sigwait"), _AWAIT),
     ("os", ("urandom", "getrandom"), _SEEDED),
     ("ssl", ("RAND_bytes",), _SEEDED),
     ("uuid", ("uuid1",), "it tells the machine and the time of day; use uuid.UUID(int=random.getrandbits(128))"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, TypeVar
 
-from .virtual_names import current_host_name
+from .virtual_names import CURRENT_HOST
 
 T = TypeVar("T")
 _LIBRARIES = tuple(f"{Path(file).parent}/" for file in (asyncio.__file__, Path(__file__).parent))
@@ -32,7 +32,8 @@ class VirtualTask(asyncio.Task[T]):
         self, coro: Coroutine[Any, Any, T], *, number: int, context: Context | None = None, **more: Any
     ) -> None:
         self.number = number
-        self.host = context.run(current_host_name) if context is not None else current_host_name()
+        host = CURRENT_HOST.get() if context is None else context.get(CURRENT_HOST)
+        self.host = host.device.name if host is not None else None
         super().__init__(coro, context=context, **more)
 
     def __hash__(self) -> int:

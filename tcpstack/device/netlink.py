@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
+from typing import Any
 
 from .base import DeviceError
 
@@ -19,6 +22,8 @@ TXQUEUELEN = 2000
 after 730,000 octets at an MTU of 1500: two peers that fill 512 KiB windows at once lose packets to that."""
 
 _IFA_F_NODAD = 0x02  # <linux/if_addr.h>
+_RTN_LOCAL = 2  # <linux/rtnetlink.h>
+_IN_USE_S = 1.0
 
 # A TUN has no router to solicit (the kernel would at 0, 4, 13 and 30 s) and no use for a link-local address.
 # All this must be in place before the interface comes up.
@@ -35,7 +40,7 @@ def configure(
     """Keep the interface quiet, give it its addresses ("10.9.0.1/24") and bring it up.
 
     mtu in octets, txqueuelen in packets; None leaves either alone. An address that is there already stays; an
-    IPv6 one skips duplicate address detection.
+    IPv6 one skips duplicate address detection, and is in use when this returns if the interface has a carrier.
     Raises DeviceError, and ValueError where an address is none.
     """
     from pyroute2 import IPRoute, NetlinkError  # takes 0.13 to 0.26 s: only who configures an interface pays
@@ -68,6 +73,21 @@ def configure(
             route.link("set", index=index, state="up")
         except NetlinkError as error:
             raise _refusal(error.code, name, step) from None
+        _wait_until_in_use(route, [str(interface.ip) for interface in interfaces if interface.version == 6])
+
+
+def _wait_until_in_use(route: Any, addresses: Sequence[str]) -> None:
+    """IPv6 puts an address to use in a worker thread of its own; what arrives for it before that is dropped. Where
+    that takes longer than _IN_USE_S, there may be no carrier, and this returns all the same."""
+    from pyroute2 import NetlinkError
+
+    deadline_s = time.monotonic() + _IN_USE_S
+    for address in addresses:
+        while time.monotonic() < deadline_s:
+            with suppress(NetlinkError):
+                if route.route("get", dst=address)[0]["type"] == _RTN_LOCAL:
+                    break
+            time.sleep(0.0005)
 
 
 def _write_quiet_sysctls(name: str) -> None:

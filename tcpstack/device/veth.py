@@ -19,7 +19,7 @@ from . import libc, netlink
 from .base import DeviceError
 from .packet_socket import KERNEL_MAC, STACK_MAC, PacketSocketDevice
 
-_STACK_END = "wire0"
+_STACK_END, _STACK_END_INDEX = "wire0", 1000
 _IFF_NOARP = 0x80  # <linux/if.h>
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17  # <linux/ethtool.h>
@@ -78,7 +78,11 @@ def _make_pair(name: str, mtu: int, home: int) -> None:
     kernels = {"ifname": name, "address": KERNEL_MAC, "mtu": mtu, "net_ns_fd": home}
     with IPRoute() as route:
         try:
-            route.link("add", ifname=_STACK_END, kind="veth", address=STACK_MAC, mtu=mtu, peer=kernels)
+            # The kernel is in no hurry (a second) to see the carrier of an interface that is its own peer, which it
+            # tells by the index, in whatever namespace. Without a carrier there is no IPv6.
+            route.link(
+                "add", ifname=_STACK_END, index=_STACK_END_INDEX, kind="veth", address=STACK_MAC, mtu=mtu, peer=kernels
+            )
         except NetlinkError as error:
             raise _pair_error(error.code, name, mtu) from None
 

@@ -305,6 +305,24 @@ def test_task_factory_of_the_program_is_used():
     assert "sleep" in repr(made[0])
 
 
+def test_tasks_can_share_one_context():
+    number = contextvars.ContextVar("number", default=0)
+
+    async def program() -> int:
+        context = contextvars.copy_context()
+
+        async def inner() -> None:
+            await asyncio.get_running_loop().create_task(outer_sets(), context=context)
+
+        async def outer_sets() -> None:
+            number.set(number.get() + 1)
+
+        await asyncio.get_running_loop().create_task(inner(), context=context)
+        return context[number]
+
+    assert run(program()) == 1
+
+
 def test_exception_handler_hears_of_callbacks_that_raise():
     async def program() -> list[str]:
         heard: list[str] = []

@@ -259,7 +259,7 @@ def test_sendfile_sends_the_file(a: SimulatedHost, b: SimulatedHost, tmp_path: P
     assert a.run(client()) == path.read_bytes()
 
 
-def test_servers_wait_for_their_clients_when_they_close(a: SimulatedHost, b: SimulatedHost):
+def test_servers_wait_for_their_clients_when_they_close(sim: Simulation, a: SimulatedHost, b: SimulatedHost):
     async def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(20)
         writer.close()
@@ -279,7 +279,7 @@ def test_servers_wait_for_their_clients_when_they_close(a: SimulatedHost, b: Sim
 
     serving = b.spawn(server())
     assert a.run(client()) == b""
-    assert b._simulation.run(serving) == [pytest.approx(21, abs=0.1)]
+    assert sim.run(serving) == [pytest.approx(21, abs=0.1)]
 
 
 def test_chat_room_reaches_all(sim: Simulation, b: SimulatedHost):

@@ -45,6 +45,7 @@ BLOCKING: dict[str, Callable[[], Any]] = {
     "uuid.uuid1()": lambda: uuid.uuid1(),
     "ssl.RAND_bytes()": lambda: ssl.RAND_bytes(1),
     "time.sleep()": lambda: time.sleep(1),
+    "signal.alarm()": lambda: signal.alarm(1),
     "select.select()": lambda: select.select([], [], [], 1),
     "threading.Thread.start": lambda: threading.Thread(target=print).start(),
     "threading.Thread.start ": in_a_pool,

@@ -361,6 +361,7 @@ def test_programs_that_are_not_ready_in_time_are_told(sim, a):
 
     with pytest.raises(TimeoutError, match=r"not finished at 6 s\n  slow on a waits in .*:\d+ in slow for sleep"):
         a.run(slow(), within_s=5)
+    assert sim.clock.now_ns == 6_000_000_000
     a.run(slow(), within_s=10)
 
 

@@ -46,6 +46,11 @@ def test_mistake_is_named_with_status_2(capsys: pytest.CaptureFixture[str], word
     assert "Traceback" not in err
 
 
+def test_script_that_is_not_there_is_named_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["drill", "/nowhere/x.pkt"]) == 1
+    assert capsys.readouterr() == ("", "tcpstack: /nowhere/x.pkt: No such file or directory\n")
+
+
 # The API, on a memory pair
 
 

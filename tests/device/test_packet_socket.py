@@ -358,6 +358,21 @@ def test_send_delivers_a_packet_in_any_number_of_chunks(inside, device, chunks, 
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize(("version", "address"), [(4, "10.9.0.1"), (6, "fd09::1")])
+def test_what_is_sent_as_soon_as_the_pair_is_there_arrives(inside, version, address):
+    def open_and_send() -> bytes:
+        libc.unshare(libc.CLONE_NEWNET)
+        device = open_veth("tun0", KERNEL)
+        with kernel_listens(address) as receiver:
+            device.send(Packet((datagram(receiver.getsockname()[1], b"early", version),)), 0)
+            text = receiver.recv(100)
+        device.close()
+        return text
+
+    assert [inside(open_and_send) for _ in range(20)] == 20 * [b"early"]
+
+
+@pytest.mark.kernel
 def test_send_with_an_empty_chunk_first_delivers_the_packet(inside, device):
     with inside(kernel_listens) as receiver:
         assert device.send(Packet((b"", datagram(receiver.getsockname()[1], b"hello"))), 0)

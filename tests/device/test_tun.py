@@ -337,6 +337,15 @@ def test_configure_sets_addresses_mtu_and_queue_and_brings_the_interface_up(insi
 
 
 @pytest.mark.kernel
+def test_ipv6_address_is_in_use_as_soon_as_it_is_configured(inside):
+    for number in range(1, 21):
+        device = inside(TunDevice.open, "tun0")
+        inside(netlink.configure, "tun0", [f"fd09:{number:x}::1/64"])
+        assert f"local fd09:{number:x}::1 " in inside(ip, "-6", "route", "show", "table", "local")
+        device.close()
+
+
+@pytest.mark.kernel
 def test_configured_interface_has_no_address_of_its_own_and_solicits_no_router(inside, device):
     inside(netlink.configure, "tun0", ["fd09::1/64"])
     assert "fe80" not in inside(ip, "address", "show", "dev", "tun0")

@@ -83,6 +83,12 @@ def test_file_that_may_not_be_used_is_one_sentence(script: str, said: str) -> No
     assert done.stderr == f"tcpstack: {said}\n(tcpstack run --help tells more)\n"
 
 
+def test_script_that_may_not_be_read_is_one_sentence() -> None:
+    without = BUT.format("dac_override,-dac_read_search")
+    done = caused_by(f"mount -t tmpfs none /mnt; install -m 0 /dev/null /mnt/x.pkt; {without}$T drill /mnt/x.pkt")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "tcpstack: /mnt/x.pkt: Permission denied\n")
+
+
 def test_file_that_curl_asks_for_and_may_not_be_read_is_403() -> None:
     without = BUT.format("dac_override,-dac_read_search")
     ask = "curl -s -o /dev/null -w '%{http_code}' http://10.9.0.2/x"
