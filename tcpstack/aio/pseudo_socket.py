@@ -46,8 +46,8 @@ def socket_address(address: bytes, port: int) -> SocketAddress:
 class PseudoSocket:
     """A connection's (or, with `conn` None, a listener's) socket as far as names and options go.
 
-    TCP_NODELAY acts on the connection, through `set_nodelay`. Keepalive, buffer sizes and address reuse are accepted and remembered
-    only. Any other option raises OSError(ENOPROTOOPT), as a kernel without it would.
+    TCP_NODELAY acts on the connection, through `set_nodelay`. Keepalive, buffer sizes and address reuse are
+    accepted and remembered only. Any other option raises OSError(ENOPROTOOPT), as a kernel without it would.
     """
 
     __slots__ = ("_conn", "_peername", "_remembered", "_set_nodelay", "_sockname")
