@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -42,19 +43,27 @@ def fuzz(options: argparse.Namespace) -> int:
     seed = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
     print(f"searching from seed {seed} with {options.jobs} processes", flush=True)
     total = _Tally()
-    for tally in _search(seed, options.cases, options.seconds, options.jobs):
-        total.cases += tally.cases
-        total.simulated_ns += tally.simulated_ns
-        total.segments += tally.segments
-        total.failures += tally.failures
-        for failing, failure in tally.failures:
-            print(f"seed {failing}: {failure}", flush=True)
-            _keep(failing, Path(options.save))
+    interrupted = False
+    try:
+        for tally in _search(seed, options.cases, options.seconds, options.jobs):
+            _add(total, tally)
+            for failing, failure in tally.failures:
+                print(f"seed {failing}: {failure}", flush=True)
+                _keep(failing, Path(options.save))
+    except KeyboardInterrupt:
+        interrupted = True
     hours = total.simulated_ns / 3.6e12
     print(
         f"{total.cases} cases, {hours:.1f} simulated hours, {total.segments} segments, {len(total.failures)} failures"
     )
-    return 1 if total.failures else 0
+    return 130 if interrupted else 1 if total.failures else 0
+
+
+def _add(total: _Tally, tally: _Tally) -> None:
+    total.cases += tally.cases
+    total.simulated_ns += tally.simulated_ns
+    total.segments += tally.segments
+    total.failures += tally.failures
 
 
 def failure_of(case: Case) -> str | None:
@@ -87,6 +96,7 @@ def _search(seed: int, cases: int | None, seconds: float | None, jobs: int) -> I
 
 
 def _play_batch(start: int, count: int) -> _Tally:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the search after the batches that are under way
     tally = _Tally()
     for seed in range(start, start + count):
         tally.cases += 1

@@ -103,6 +103,19 @@ def test_timeout_leaves_one_segment_and_half_of_what_was_in_flight() -> None:
     assert (control.ssthresh_bytes, control.cwnd_bytes) == (10 * MSS, MSS)
 
 
+def test_what_was_acknowledged_before_a_loss_does_not_count_towards_growth_after_it() -> None:
+    for loss in ("on_loss", "on_timeout"):
+        control = avoiding(4)
+        control.on_ack(acked(3 * MSS, 4 * MSS), 0)
+        if loss == "on_loss":
+            control.on_loss(4 * MSS, 0)
+        else:
+            control.on_timeout(4 * MSS, True, 0)
+            control.cwnd_bytes = 2 * MSS
+        control.on_ack(acked(MSS, 2 * MSS), 0)
+        assert control.cwnd_bytes == 2 * MSS
+
+
 def test_second_timeout_of_a_segment_holds_ssthresh() -> None:
     control = NewReno(MSS)
     control.on_timeout(20 * MSS, True, 0)

@@ -115,6 +115,20 @@ def test_duplicates_that_nobody_sent_segments_for_earn_no_licence_to_send() -> N
     assert sent <= 1000
 
 
+def test_each_retransmission_says_why_it_is_one() -> None:
+    it = ten_in_flight()
+    for _ in range(3):
+        it.ack(0)
+    assert "third duplicate ACK" in it.last.reason
+    it.hear(4 * MSS)
+    it.transmit()
+    assert [chunk.reason for _, chunk in it.log if chunk.seq == it.sender.una] == [
+        "data", "retransmission: partial ACK in fast recovery",
+    ]  # fmt: skip
+    it.timeout()
+    assert it.last.reason == "retransmission: timeout"
+
+
 # -- what may not enter
 
 

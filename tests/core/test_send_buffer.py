@@ -137,5 +137,6 @@ def test_clear_forgets_the_octets_and_keeps_the_count() -> None:
     buffer.append(b"abc")
     buffer.clear()
     assert buffer.end == SMALL_BYTES + 3
+    assert buffer._chunks == buffer._small == []
     buffer.append(b"next")
     assert joined(buffer.view(SMALL_BYTES + 3, 4)) == b"next"

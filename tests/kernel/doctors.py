@@ -47,7 +47,8 @@ def shell(script: str, *words: str, private: str = "-mn", **env: str) -> subproc
         pytest.skip("only root can make a machine of each kind")
     argv = ["unshare", private, "bash", "-c", script, "bash", *words]
     process = subprocess.Popen(
-        argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace", start_new_session=True,
         env=environment(DOCTOR=" ".join(DOCTOR), **env),
     )  # fmt: skip
     try:

@@ -62,7 +62,8 @@ def ended(
 ) -> tuple[int, str]:
     """The exit status, and what was said on stderr, but for what is said when it serves."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tcpstack", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-P", "-m", "tcpstack", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace",
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     client = None

@@ -176,7 +176,7 @@ def signalled(words: tuple[str, ...], number: signal.Signals, after_s: float) ->
     process = subprocess.Popen(
         [*words[:at], sys.executable, "-P", "-c", BEGINNING, *words[at + 1 :]],
         cwd=PROJECT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
+        text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     try:

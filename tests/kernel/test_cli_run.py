@@ -53,6 +53,7 @@ def start(started: list[subprocess.Popen[str]], *words: str | Path) -> subproces
     process = subprocess.Popen(
         [*TCPSTACK, "run", *map(str, words)], cwd=PROJECT, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        errors="replace",  # lines that were read may leave half a character behind
     )  # fmt: skip
     started.append(process)
     return process

@@ -30,6 +30,7 @@ class Inside:
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [*self.prefix, *map(str, words)], cwd=PROJECT, start_new_session=True, text=True,
+            errors="replace",  # lines that were read may leave half a character behind
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.started.append(process)
