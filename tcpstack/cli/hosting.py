@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..aio.host import Host
@@ -78,6 +80,21 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+@contextmanager
+def loop_runner(name: str) -> Iterator[asyncio.Runner]:
+    """asyncio.Runner on a loop of this kind ("uvloop" or "asyncio").
+
+    Ctrl-C waits until the loop is in the hands of the one who closes it: between the two nobody would.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with asyncio.Runner(loop_factory=lambda: event_loop(name)) as runner:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield runner
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def event_loop(name: str) -> asyncio.AbstractEventLoop:

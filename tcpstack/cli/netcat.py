@@ -24,7 +24,7 @@ from ..aio.opening import open_tun, tun_device
 from ..aio.server import Server
 from ..device.base import DeviceError
 from ..device.namespace import Namespace
-from .hosting import event_loop, first_of
+from .hosting import first_of, loop_runner
 from .inside import command_environment, open_namespace
 from .netcat_arguments import NetcatOptions
 from .netcat_session import Session
@@ -61,7 +61,7 @@ def netcat(options: NetcatOptions) -> int:
             namespace = resources.enter_context(
                 open_namespace(options.addresses, options.tun, verbose=options.verbosity > 0)
             )
-        runner = resources.enter_context(asyncio.Runner(loop_factory=lambda: event_loop(options.loop)))
+        runner = resources.enter_context(loop_runner(options.loop))
         return runner.run(_Netcat(options, hosts, namespace).run())
 
 

@@ -22,7 +22,7 @@ from ..device.base import DeviceError
 from ..device.namespace import Namespace
 from .arguments import ServeOptions
 from .descriptors import tell
-from .hosting import GRACE_S, Services, event_loop, first_of
+from .hosting import GRACE_S, Services, first_of, loop_runner
 from .inside import command_environment, open_namespace
 from .watching import Printer, Watch
 
@@ -41,7 +41,7 @@ def run(options: ServeOptions, command: Sequence[str]) -> int:
     # The namespace first: the kernel ends its processes with the thread that made it, so that is to be this one.
     with (
         open_namespace(options.addresses, options.tun, verbose=options.verbose) as namespace,
-        asyncio.Runner(loop_factory=lambda: event_loop(options.loop)) as runner,
+        loop_runner(options.loop) as runner,
     ):
         return runner.run(_run(namespace, options, command))
 

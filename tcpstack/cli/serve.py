@@ -12,7 +12,7 @@ from ..aio.host import Host
 from ..aio.opening import open_tun, tun_device
 from .arguments import ServeOptions
 from .descriptors import tell, unwritable
-from .hosting import GRACE_S, Services, event_loop, first_of
+from .hosting import GRACE_S, Services, first_of, loop_runner
 from .watching import Printer, Watch
 
 
@@ -22,7 +22,7 @@ def serve(options: ServeOptions) -> int:
     Raises DeviceError (the device cannot be had, or went away), OSError (the capture's file, or stdout: BrokenPipeError
     where nobody reads it), ValueError (addresses that do not fit).
     """
-    with asyncio.Runner(loop_factory=lambda: event_loop(options.loop)) as runner:
+    with loop_runner(options.loop) as runner:
         return runner.run(_serve(options))
 
 
