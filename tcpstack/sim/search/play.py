@@ -210,7 +210,7 @@ class _Player:
         self._wires = (_Wire("a"), _Wire("b"))
         self.hosts = tuple(
             network.host(
-                name, prefix.format(number), config=config, faults=faults, tracer=self._tracer(wire)
+                name, prefix.format(number), config=config, faults=faults, tracer=self._tracer(number - 1, wire)
             )
             for number, (name, config, faults, wire) in enumerate(
                 zip(("a", "b"), case.configs, case.faults, self._wires, strict=True), 1
@@ -251,7 +251,7 @@ class _Player:
         for left, right in pairwise(near):
             network.link(left, right, *self.case.lines)
 
-    def _tracer(self, wire: _Wire) -> Tracer:
+    def _tracer(self, number: int, wire: _Wire) -> Tracer:
         def watch(event: Event) -> None:
             if isinstance(event, SegmentOut):
                 wire.on_out(event.segment)
@@ -259,10 +259,16 @@ class _Player:
                 segment = event.segment
                 if segment.flags & SYN and (segment.options is None or segment.options.wscale is None):
                     wire.scaling_off(event.flow)
-            elif isinstance(event, CongestionChange) and event.cwnd_bytes < 1:
-                raise Violation(f"the congestion window is {event.cwnd_bytes} octets")
+            elif isinstance(event, CongestionChange):
+                self._check_congestion(self.hosts[number], event)
 
         return watch
+
+    def _check_congestion(self, host: SimHost, event: CongestionChange) -> None:
+        """RFC 5681 3.1: never under one segment."""
+        status = next(each.status() for each in host.stack.connections if each.flow == event.flow)
+        if event.cwnd_bytes < int(str(status["snd_mss"])):
+            raise Violation(f"the congestion window is {event.cwnd_bytes} octets, under one segment")
 
     def _open(self, index: int, talk: Talk) -> None:
         opener, other = self.hosts[talk.opener], self.hosts[1 - talk.opener]
