@@ -80,6 +80,7 @@ class Driver:
     def start(self) -> None:
         """Begin to read. The stack's and the device's callbacks belong to the driver from here on."""
         self._running = True
+        self.stack.offload = self.device.offload
         self.stack.send_packet = self._send
         self.stack.notify = self._notify
         self.device.on_ready = self._schedule_turn

@@ -15,7 +15,9 @@ from ..core.events import Tracer
 from ..device import memory, netlink
 from ..device.base import Device
 from ..device.faults import Rule
+from ..device.namespace import offload_by_default
 from ..device.tun import TunDevice
+from ..wire.packet import FULL_OFFLOAD, NO_OFFLOAD
 from .host import Host
 
 _IFF_UP = 0x1  # <linux/if.h>
@@ -32,6 +34,7 @@ async def open_tun(
     fd: int | None = None,
     device: Device | None = None,
     mtu: int | None = None,
+    offload: bool | None = None,
     config: Config | None = None,
     tracer: Tracer | None = None,
     faults: Sequence[str | Rule] = (),
@@ -44,7 +47,8 @@ async def open_tun(
     configured it (with `mtu` where that is not 1500); else the interface `name`. That one is created where it
     is missing (None: under a name that the kernel picks), and the kernel gets the first free address of each
     subnet on it. A device that is up and has an address of each subnet is left as it is, and takes no
-    privilege.
+    privilege. offload says whether checksums and the division of superpackets are left to the kernel, by default as
+    the environment variable TCPSTACK_OFFLOAD says ("on" or "off"), or else yes.
 
     config, tracer and random go to the stack; `faults` are rules, or their texts, that act on its packets. At
     the end the host is closed as by `aclose(grace_s)`.
@@ -55,7 +59,10 @@ async def open_tun(
     if not own:
         raise ValueError("the stack needs an address, such as '10.9.0.2/24'")
     if device is None:
-        device = await tun_device(name, own, mtu) if fd is None else TunDevice.from_fd(fd, mtu=mtu or 1500)
+        if fd is None:
+            device = await tun_device(name, own, mtu, offload=offload)
+        else:
+            device = TunDevice.from_fd(fd, mtu=mtu or 1500, offload=_offload(offload))
     async with _running(device, own, config, tracer, faults, random, grace_s) as host:
         yield host
 
@@ -66,6 +73,7 @@ async def open_memory_pair(
     addresses_b: Sequence[Address] = ("10.9.0.2/24", "fd09::2/64"),
     *,
     mtu: int = 1500,
+    offload: bool = False,
     config: Config | None = None,
     tracer: Tracer | None = None,
     faults: Sequence[str | Rule] = (),
@@ -74,9 +82,10 @@ async def open_memory_pair(
 ) -> AsyncIterator[tuple[Host, Host]]:
     """Two hosts, a and b, joined back to back in this process: no TUN, no privilege.
 
-    `tracer` sees a; `faults` act on a's packets, "in" being towards a. Raises FaultRuleError and ValueError.
+    With `offload`, superpackets cross. `tracer` sees a; `faults` act on a's packets, "in" being towards a. Raises
+    FaultRuleError and ValueError.
     """
-    device_a, device_b = memory.pair(mtu=mtu)
+    device_a, device_b = memory.pair(mtu=mtu, offload=FULL_OFFLOAD if offload else NO_OFFLOAD)
     async with (
         _running(device_a, addresses_a, config, tracer, faults, random, grace_s) as host_a,
         _running(device_b, addresses_b, config, None, (), random, grace_s) as host_b,
@@ -109,11 +118,13 @@ async def _running(
         await host.aclose(grace_s)
 
 
-async def tun_device(name: str | None, own: Sequence[Interface], mtu: int | None = None) -> TunDevice:
+async def tun_device(
+    name: str | None, own: Sequence[Interface], mtu: int | None = None, *, offload: bool | None = None
+) -> TunDevice:
     """What `open_tun` does with `name`: the device, up, with the kernel reachable for a stack that has `own`."""
     _refuse_addresses_of_the_kernel(own)
     existed = name in {known for _, known in socket.if_nameindex()}
-    device = TunDevice.open(name)
+    device = TunDevice.open(name, offload=_offload(offload))
     try:
         up, present = await asyncio.to_thread(_interface_state, device.name) if existed else (False, [])
         missing = kernel_addresses(own, present)
@@ -126,6 +137,10 @@ async def tun_device(name: str | None, own: Sequence[Interface], mtu: int | None
         device.close()
         raise
     return device
+
+
+def _offload(wanted: bool | None) -> bool:
+    return offload_by_default() if wanted is None else wanted
 
 
 def _refuse_addresses_of_the_kernel(own: Sequence[Interface]) -> None:

@@ -21,7 +21,7 @@ from . import state as st
 from .closed import reset
 from .config import Config
 from .events import CongestionChange, LossDetected, RetransmissionTimeout, StateChange, Tracer
-from .handshake import Negotiated, mss_for, syn_options
+from .handshake import Negotiated, chunk_bytes_for, mss_for, syn_options
 from .listen import SynRecord
 from .output import Output
 from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET
@@ -52,11 +52,19 @@ class Connection:
 
     __slots__ = (
         "_acks", "_challenged_ns", "_close_queued", "_config", "_orphan_timer_ns", "_orphaned", "_our_mss",
-        "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_syn_attempts", "_tracer", "aborted",
-        "error", "flow", "opened_ns", "state", "user",
+        "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_superpacket_bytes", "_syn_attempts",
+        "_tracer", "aborted", "error", "flow", "opened_ns", "state", "user",
     )  # fmt: skip
 
-    def __init__(self, flow: FourTuple, config: Config, iss: int, mtu: int, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        flow: FourTuple,
+        config: Config,
+        iss: int,
+        mtu: int,
+        tracer: Tracer | None = None,
+        superpacket_bytes: int = 0,
+    ) -> None:
         self.flow = flow
         self.state = st.CLOSED
         self.error: OSError | None = None
@@ -66,6 +74,7 @@ class Connection:
         self._config = config
         self._tracer = tracer
         self._our_mss = mss_for(mtu, flow[2])
+        self._superpacket_bytes = superpacket_bytes
         self._sender = Sender(iss, config)
         self._receiver = Receiver(config.receive_buffer_bytes, self._our_mss)
         self._acks = AckPolicy(config.delayed_ack_ns)
@@ -90,10 +99,15 @@ class Connection:
 
     @classmethod
     def of_record(
-        cls, record: SynRecord, config: Config, now_ns: int, tracer: Tracer | None = None
+        cls,
+        record: SynRecord,
+        config: Config,
+        now_ns: int,
+        tracer: Tracer | None = None,
+        superpacket_bytes: int = 0,
     ) -> Connection:
         """What a passive OPEN came to: the connection of a SYN record, in SYN-RECEIVED; give it the ACK next."""
-        self = cls(record.flow, config, record.iss, record.mtu, tracer)
+        self = cls(record.flow, config, record.iss, record.mtu, tracer, superpacket_bytes)
         self.opened_ns = record.opened_ns
         self.state = st.SYN_RECEIVED
         self._syn_attempts = record.attempts
@@ -512,8 +526,10 @@ class Connection:
         output.syn_options = syn_options(self._config, self._our_mss, self._peer_options, bool(flags & ACK))
 
     def _negotiate(self, negotiated: Negotiated) -> None:
-        self._sender.mss = negotiated.mss
-        self._sender.shift = negotiated.snd_shift
+        sender = self._sender
+        sender.mss = negotiated.mss
+        sender.chunk_bytes = chunk_bytes_for(self._superpacket_bytes, negotiated.mss, self.flow[2])
+        sender.shift = negotiated.snd_shift
         self._receiver.shift = negotiated.rcv_shift
 
     def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:

@@ -7,6 +7,7 @@ from .receive.receiver import window_shift
 from .segment import Options
 
 TCP_HEADER_BYTES = 20
+LONGEST_TCP_HEADER_BYTES = 60
 MAX_SHIFT = 14  # RFC 7323 2.3
 
 
@@ -18,6 +19,13 @@ def ip_header_bytes(address: bytes) -> int:
 def mss_for(mtu_bytes: int, address: bytes) -> int:
     """The MSS that a link's MTU allows: MTU less the fixed headers, never less for options (SHLD-6, RFC 6691)."""
     return mtu_bytes - ip_header_bytes(address) - TCP_HEADER_BYTES
+
+
+def chunk_bytes_for(superpacket_bytes: int, mss: int, address: bytes) -> int:
+    """Octets of text in the largest chunk that leaves at once: whole segments, as many as a superpacket of
+    `superpacket_bytes` octets (0: there are none) has room for behind the longest TCP header; at least one."""
+    room = superpacket_bytes - ip_header_bytes(address) - LONGEST_TCP_HEADER_BYTES
+    return max(room - room % mss, mss)
 
 
 def syn_options(config: Config, our_mss: int, peer: Options | None, answering: bool) -> Options:

@@ -77,6 +77,8 @@ class Output:
         if chunk.size:
             segment.payload = self._sender.buffer.view(chunk.seq, chunk.size)
             segment.payload_len = chunk.size
+            if chunk.size > self._sender.mss:
+                segment.gso_size = self._sender.mss
         return segment
 
     def _duplicate(self, ack: int, reason: str) -> Segment:

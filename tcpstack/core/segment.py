@@ -89,10 +89,12 @@ class Segment:
     payload_len   octets in payload
     reason        why we send it, in words; "" for a segment that arrived
     packet_id     the number the device boundary knows the packet by, shared by events and captures
+    gso_size      where this is a superpacket: octets of text in each segment that it stands for (the last may have
+                  fewer); else 0
     """
 
     __slots__ = (
-        "ack", "dport", "dst", "flags", "options", "packet_id", "payload", "payload_len",
+        "ack", "dport", "dst", "flags", "gso_size", "options", "packet_id", "payload", "payload_len",
         "reason", "seq", "sport", "src", "up", "wnd",
     )  # fmt: skip
 
@@ -112,6 +114,7 @@ class Segment:
         up: int = 0,
         reason: str = "",
         packet_id: int = 0,
+        gso_size: int = 0,
     ) -> None:
         self.src = src
         self.sport = sport
@@ -127,6 +130,12 @@ class Segment:
         self.up = up
         self.reason = reason
         self.packet_id = packet_id
+        self.gso_size = gso_size
+
+    @property
+    def segments(self) -> int:
+        """How many segments this is on the wire: one, but for a superpacket."""
+        return -(-self.payload_len // self.gso_size) if self.gso_size else 1
 
     @property
     def len(self) -> int:

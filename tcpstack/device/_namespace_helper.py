@@ -1,6 +1,6 @@
 """The process inside a private network namespace; `namespace.py` started it and is the socket's other end.
 
-    request   {"device", "name", "addresses", "mtu", "txqueuelen", "names"}, one message
+    request   {"device", "name", "addresses", "mtu", "txqueuelen", "offload", "names"}, one message
     answer    {"device", "name", "mtu", "fallback_reason", "names_problem"} with the device's descriptors, or
               {"errno", "message"} and the end
     go        {"argv", "env", "parent"} in as many messages as it takes, the first with descriptors for stdin,
@@ -67,15 +67,16 @@ def _open_device(request: dict[str, Any]) -> tuple[TunDevice | PacketSocketDevic
     """The device, its kernel's end configured; and why it is not the one that "auto" would rather have."""
     name, addresses = request["name"], request["addresses"]
     sizes = {key: request[key] for key in ("mtu", "txqueuelen")}
+    offload = request["offload"]
     if request["device"] == "veth":
-        return veth.open_veth(name, addresses, **sizes), None
+        return veth.open_veth(name, addresses, **sizes, offload=offload), None
     try:
-        device = TunDevice.open(name)
+        device = TunDevice.open(name, offload=offload)
     except NoTunError as no_tun:
         if request["device"] == "tun":
             raise
         try:
-            return veth.open_veth(name, addresses, **sizes), no_tun.problem
+            return veth.open_veth(name, addresses, **sizes, offload=offload), no_tun.problem
         except DeviceError as no_veth:
             # The TUN's remedy is the one to tell: it is the device that works best. But where capabilities are
             # denied in here, none helps against that, and the parent knows what to say of EPERM.

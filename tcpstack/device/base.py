@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..wire.packet import Packet
+from ..wire.packet import Offload, Packet
 
 _packet_ids = itertools.count(1)
 
@@ -32,7 +32,8 @@ class Device(Protocol):
     """A source and sink of IP packets.
 
     name      what to call it in messages ("tun0")
-    mtu       the largest packet it takes, in octets
+    mtu       the largest packet that goes over the wire, in octets
+    offload   what it does for those that send by it; what arrives may have as much left undone
     on_ready  set by whoever reads: called (with no arguments, from any turn of the loop) when a device
               without a descriptor has packets to give; devices with a descriptor never call it
     """
@@ -40,6 +41,9 @@ class Device(Protocol):
     name: str
     mtu: int
     on_ready: Callable[[], None] | None
+
+    @property
+    def offload(self) -> Offload: ...
 
     def fileno(self) -> int:
         """A descriptor that polls readable when packets wait, or -1 where there is none (see on_ready)."""

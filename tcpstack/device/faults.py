@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from ..core.events import Tracer
-from ..wire.packet import Packet
+from ..wire.packet import Offload, Packet
 from .base import Device, next_packet_id
 from .fault_chain import FaultChain
 from .fault_grammar import FaultRuleError, parse_rule
@@ -85,6 +85,10 @@ class FaultyDevice:
     @mtu.setter
     def mtu(self, mtu: int) -> None:
         self._device.mtu = mtu
+
+    @property
+    def offload(self) -> Offload:
+        return self._device.offload
 
     @property
     def on_ready(self) -> Callable[[], None] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..wire.packet import Packet
+from ..wire.packet import NO_OFFLOAD, Offload, Packet
 from .base import DeviceError, next_packet_id
 
 QUEUE_PACKETS = 500
@@ -28,12 +28,15 @@ class MemoryDevice:
     """
 
     __slots__ = (
-        "_announced", "_arrived", "_closed", "_peer", "_queue_packets", "dropped", "mtu", "name", "on_ready",
+        "_announced", "_arrived", "_closed", "_peer", "_queue_packets", "dropped", "mtu", "name", "offload", "on_ready",
     )  # fmt: skip
 
-    def __init__(self, name: str, mtu: int, queue_packets: int = QUEUE_PACKETS) -> None:
+    def __init__(
+        self, name: str, mtu: int, queue_packets: int = QUEUE_PACKETS, offload: Offload = NO_OFFLOAD
+    ) -> None:
         self.name = name
         self.mtu = mtu
+        self.offload = offload
         self.on_ready: Callable[[], None] | None = None
         self.dropped = {"queue_full": 0, "too_big": 0, "peer_closed": 0}
         self._queue_packets = queue_packets
@@ -101,14 +104,14 @@ class MemoryDevice:
 
 
 def pair(
-    mtu: int = 1500, name: str = "memory", queue_packets: int = QUEUE_PACKETS
+    mtu: int = 1500, name: str = "memory", queue_packets: int = QUEUE_PACKETS, offload: Offload = NO_OFFLOAD
 ) -> tuple[MemoryDevice, MemoryDevice]:
     """Two joined devices, called `name`-a and `name`-b, each with a queue of `queue_packets` packets."""
     if mtu < 68:
         raise ValueError(f"an MTU below 68 carries no IP (RFC 791 3.2), so not {mtu}")
     if queue_packets < 1:
         raise ValueError(f"a queue of {queue_packets} packets passes none on")
-    a = MemoryDevice(f"{name}-a", mtu, queue_packets)
-    b = MemoryDevice(f"{name}-b", mtu, queue_packets)
+    a = MemoryDevice(f"{name}-a", mtu, queue_packets, offload)
+    b = MemoryDevice(f"{name}-b", mtu, queue_packets, offload)
     a._peer, b._peer = b, a
     return a, b

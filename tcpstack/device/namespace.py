@@ -42,6 +42,9 @@ DEVICES = ("auto", "tun", "veth")
 DEVICE_VARIABLE = "TCPSTACK_DEVICE"
 """The environment variable that says which, where the caller does not."""
 
+OFFLOAD_VARIABLE = "TCPSTACK_OFFLOAD"
+"""The environment variable that says "off" where each packet is to cross by itself, unless the caller decides."""
+
 _CHUNK_BYTES = 65_536  # a SEQPACKET message must fit the socket's buffer; a whole environment may not
 _SET_UP_S = 30.0
 _END_S = 1.0
@@ -93,6 +96,7 @@ class Namespace:
         txqueuelen: int = TXQUEUELEN,
         tun_name: str = "tun0",
         device: str | None = None,
+        offload: bool | None = None,
         names: Mapping[str, Sequence[str]] | None = None,
         rootless: bool | None = None,
     ) -> Namespace:
@@ -100,9 +104,11 @@ class Namespace:
         route to anywhere else, looking up a name fails at once.
 
         mtu in octets, txqueuelen in packets. device is one of DEVICES, and by default what the environment variable
-        TCPSTACK_DEVICE says, or else "auto". names are those that COMMAND is to know, with their addresses, besides
-        what /etc/hosts has; where that can't be done, `names_problem` says why. rootless says whether a user
-        namespace goes around it; None: where this process lacks the capabilities to do without. Takes 0.1 to 0.3 s.
+        TCPSTACK_DEVICE says, or else "auto". offload says whether checksums and the division of superpackets are left
+        to the kernel, by default as TCPSTACK_OFFLOAD says ("on" or "off"), or else yes. names are those that COMMAND is
+        to know, with their addresses, besides what /etc/hosts has; where that can't be done, `names_problem` says why.
+        rootless says whether a user namespace goes around it; None: where this process lacks the capabilities to do
+        without. Takes 0.1 to 0.3 s.
         Raises NamespaceError, and ValueError where an address or the kind of device is none.
         """
         if rootless is None:
@@ -110,8 +116,11 @@ class Namespace:
         kind = device or os.environ.get(DEVICE_VARIABLE) or "auto"
         if kind not in DEVICES:
             raise ValueError(f"{DEVICE_VARIABLE} can be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, not {kind!r}")
+        if offload is None:
+            offload = offload_by_default()
         request = {
             "device": kind,
+            "offload": offload,
             "name": tun_name,
             "addresses": [str(ip_interface(address)) for address in addresses],
             "mtu": mtu,
@@ -254,13 +263,22 @@ def _receive_device(
     data = ancillary[0][2]
     fds = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
     try:
+        offload = bool(request["offload"])
         if answer["device"] == "veth":
-            return PacketSocketDevice.from_fd(fds[0], answer["name"], kernels_fd=fds[1]), answer
-        return TunDevice.from_fd(fds[0], answer["name"], answer["mtu"]), answer
+            return PacketSocketDevice.from_fd(fds[0], answer["name"], kernels_fd=fds[1], offload=offload), answer
+        return TunDevice.from_fd(fds[0], answer["name"], answer["mtu"], offload=offload), answer
     except BaseException:
         for fd in fds:
             os.close(fd)
         raise
+
+
+def offload_by_default() -> bool:
+    """What TCPSTACK_OFFLOAD says; raises ValueError where that is neither "on" nor "off"."""
+    said = os.environ.get(OFFLOAD_VARIABLE) or "on"
+    if said not in ("on", "off"):
+        raise ValueError(f"{OFFLOAD_VARIABLE} can be on or off, not {said!r}")
+    return said == "on"
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

@@ -5,7 +5,7 @@ other end, where this socket hears every frame and nobody else listens. Neither 
 switches ARP and neighbour discovery off), so a frame's header says the same each time.
 
 Each frame comes and goes with a virtio_net_hdr before it (PACKET_VNET_HDR), which says what the kernel has left
-undone: the transport checksum, or the division into packets of the wire's size. Ours leave nothing undone.
+undone, and to the kernel what we have: the transport checksum, and the division into packets of the wire's size.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import struct
 from collections.abc import Callable, Sequence
 
 from ..core.segment import Buffer
-from ..wire.packet import CHECKSUM_PARTIAL, CHECKSUM_UNVERIFIED, CHECKSUM_VERIFIED, Packet
+from ..wire.packet import FULL_OFFLOAD, LARGEST_PACKET, NO_OFFLOAD, Packet
+from . import virtio
 from .base import DeviceError, next_packet_id
 
 KERNEL_MAC = "02:00:00:00:00:01"
 """What the kernel's end must have: a frame for another address is not for the kernel. (Locally administered.)"""
 STACK_MAC = "02:00:00:00:00:02"
 
-_LARGEST_PACKET = 65_535
 _LARGEST_QUEUE_BYTES = 1 << 29  # doubled, it still is an int
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _SIOCGIFMTU = 0x8921
@@ -34,16 +34,14 @@ _SOL_PACKET = 263  # <linux/socket.h>
 _PACKET_VNET_HDR, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 15, 20, 23  # <linux/if_packet.h>
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 
-# struct virtio_net_hdr (flags, gso_type, gso_size; in the machine's own byte order) and the Ethernet header, of
-# which only the type counts.
-_HEAD = struct.Struct("=BB2xH4x12x2s")
-_NEEDS_CSUM, _DATA_VALID = 1, 2  # virtio 1.2, 5.1.6
-_CHECKSUMS = (CHECKSUM_UNVERIFIED, CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, CHECKSUM_PARTIAL)  # by these two bits
+_ETHERNET_BYTES = 14
+_HEAD_BYTES = virtio.HEADER_BYTES + _ETHERNET_BYTES
+_ROOM = _HEAD_BYTES + LARGEST_PACKET
 _IP_TYPES = frozenset(type_.to_bytes(2, "big") for type_ in (_ETH_P_IP, _ETH_P_IPV6))
 
 
 def _outgoing_head(type_: int) -> bytes:
-    return bytes(10) + bytes.fromhex((KERNEL_MAC + STACK_MAC).replace(":", "")) + type_.to_bytes(2, "big")
+    return bytes.fromhex((KERNEL_MAC + STACK_MAC).replace(":", "")) + type_.to_bytes(2, "big")
 
 
 # By the IP version of the packet that follows.
@@ -63,9 +61,9 @@ class PacketSocketDevice:
                 it, that namespace ends with its last process, and the pair with it.
     """
 
-    __slots__ = ("_buffers", "_deleted", "_fd", "_head", "_view", "kernels_fd", "mtu", "name", "on_ready")
+    __slots__ = ("_deleted", "_fd", "kernels_fd", "mtu", "name", "offload", "on_ready")
 
-    def __init__(self, fd: int, name: str, mtu: int, kernels_fd: int) -> None:
+    def __init__(self, fd: int, name: str, mtu: int, kernels_fd: int, offload: bool = True) -> None:
         """Not for callers: `open` and `from_fd` make sure of what this takes on trust."""
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)
@@ -75,13 +73,13 @@ class PacketSocketDevice:
         self.kernels_fd = kernels_fd
         self._fd = fd
         self._deleted = False
-        self._head = bytearray(_HEAD.size)
-        body = bytearray(_LARGEST_PACKET)
-        self._buffers = [self._head, body]
-        self._view = memoryview(body)
+        # The kernel's end leaves undone what its own settings allow (veth.py), whatever we say here.
+        self.offload = FULL_OFFLOAD if offload else NO_OFFLOAD
 
     @classmethod
-    def open(cls, interface: str, name: str | None = None, *, queue_bytes: int | None = None) -> PacketSocketDevice:
+    def open(
+        cls, interface: str, name: str | None = None, *, queue_bytes: int | None = None, offload: bool = True
+    ) -> PacketSocketDevice:
         """Bind a new socket to `interface`, an end of a veth pair in the calling thread's network namespace; its
         other end must have KERNEL_MAC. `name` is what to call the device, where that is not `interface`.
 
@@ -96,7 +94,7 @@ class PacketSocketDevice:
                 if queue_bytes is not None:
                     _set_queue(bound, queue_bytes)
                 bound.bind((interface, _ETH_P_ALL))
-                device = cls.from_fd(bound.fileno(), name)
+                device = cls.from_fd(bound.fileno(), name, offload=offload)
                 bound.detach()
                 return device
         except DeviceError:
@@ -105,7 +103,9 @@ class PacketSocketDevice:
             raise _open_error(error, interface) from None
 
     @classmethod
-    def from_fd(cls, fd: int, name: str | None = None, *, kernels_fd: int = -1) -> PacketSocketDevice:
+    def from_fd(
+        cls, fd: int, name: str | None = None, *, kernels_fd: int = -1, offload: bool = True
+    ) -> PacketSocketDevice:
         """Take over a socket as `open` makes it, of any network namespace, and kernels_fd where there is one; both
         are closed with this object.
 
@@ -122,7 +122,7 @@ class PacketSocketDevice:
         except OSError as error:
             why = f"is not that of a packet socket with PACKET_VNET_HDR on an interface ({error.strerror})"
             raise DeviceError(error.errno, f"descriptor {fd} {why}") from None
-        return cls(fd, name or interface, struct.unpack_from("=i", ifreq, 16)[0], kernels_fd)
+        return cls(fd, name or interface, struct.unpack_from("=i", ifreq, 16)[0], kernels_fd, offload)
 
     def fileno(self) -> int:
         """The descriptor, for polling; -1 once closed."""
@@ -132,10 +132,10 @@ class PacketSocketDevice:
         """The IP packets of up to max_packets frames that have arrived, numbered; empty when none waits.
         Raises DeviceError when the pair was deleted."""
         packets: list[Packet] = []
-        fd, buffers, head, view = self._fd, self._buffers, self._head, self._view
+        fd, read = self._fd, os.read
         for _ in range(max_packets):
             try:
-                length = os.readv(fd, buffers) - _HEAD.size
+                octets = read(fd, _ROOM)
             except BlockingIOError as error:
                 if self._deleted and not packets:
                     raise self._failure(error) from None
@@ -145,28 +145,28 @@ class PacketSocketDevice:
                 if packets:
                     break  # these first: the next call comes here again, or finds `_deleted`
                 raise failure from None
-            flags, gso_type, gso_size, type_ = _HEAD.unpack(head)
-            if type_ not in _IP_TYPES:
+            if octets[_HEAD_BYTES - 2 : _HEAD_BYTES] not in _IP_TYPES:
                 continue
-            checksum = CHECKSUM_UNVERIFIED
-            if flags:
-                checksum = _CHECKSUMS[flags & (_NEEDS_CSUM | _DATA_VALID)]
-            packets.append(Packet((bytes(view[:length]),), checksum, gso_size if gso_type else 0, next_packet_id()))
+            checksum, gso_size = virtio.read(octets)
+            buffer = memoryview(octets)[_HEAD_BYTES:]
+            packets.append(Packet((buffer,), checksum, gso_size, next_packet_id()))
         return packets
 
     def send(self, packet: Packet, now_ns: int) -> bool:
-        """Send one packet, whose checksums are complete. False where the kernel would not have it: its end is
+        """Send one packet. False where the kernel would not have it: its end is
         down, memory is short, the packet is above the MTU or not IP. Raises DeviceError when the pair was deleted."""
         buffers: tuple[Buffer, ...] = packet.buffers
         first = buffers[0]
-        if len(buffers) >= _IOV_MAX or not first:
+        if len(buffers) >= _IOV_MAX - 1 or not first:
             first = packet.data()
             buffers = (first,)
         head = _OUTGOING_HEADS.get(first[0] >> 4) if first else None
         if head is None:
             return False
+        # csum_start counts from the start of the frame.
+        virtio_header = virtio.header_for(packet, _ETHERNET_BYTES)
         try:
-            os.writev(self._fd, (head, *buffers))
+            os.writev(self._fd, (virtio_header, head, *buffers))
         except OSError as error:
             if error.errno in _PACKET_REFUSED:
                 return False

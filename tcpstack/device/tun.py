@@ -2,13 +2,16 @@
 
 pytun opens the device and gives it its name. It does not read or write: its calls block, allocate, refuse
 memoryviews and raise an error of their own for "nothing there", so packets go through os.readv and os.writev
-on the descriptor. The device gives and takes bare IP packets (IFF_NO_PI) without virtio headers.
+on the descriptor. The device gives and takes IP packets (IFF_NO_PI), behind virtio headers where they can be had
+(IFF_VNET_HDR): then checksums are left to the kernel, and up to 64 KB of text cross in one packet.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import logging
 import os
 import struct
 from collections.abc import Callable, Sequence
@@ -16,18 +19,33 @@ from collections.abc import Callable, Sequence
 import pytun
 
 from ..core.segment import Buffer
-from ..wire.packet import CHECKSUM_UNVERIFIED, Packet
+from ..wire.packet import CHECKSUM_UNVERIFIED, LARGEST_PACKET, NO_OFFLOAD, Offload, Packet
+from . import virtio
 from .base import DeviceError, next_packet_id
 
 TUN_NODE = "/dev/net/tun"
-LARGEST_PACKET = 65_535
-"""All that an IP packet's length field can say; a read with less room cuts a packet short without a word."""
-
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _IFNAMSIZ = 16
 _TUNGETIFF = 0x800454D2
+_TUNSETOFFLOAD = 0x400454D0
+_TUNSETVNETHDRSZ = 0x400454D8
 _IFF_VNET_HDR = 0x4000
+_F_CSUM, _F_TSO4, _F_TSO6, _F_TSO_ECN = 1, 2, 4, 8
 _IFREQ = struct.Struct("16sH22x")  # struct ifreq as TUNGETIFF fills it: the name, the flags
+
+# What to ask for, best first: a kernel refuses all of a request of which it knows not all.
+_OFFLOADS = (
+    (_F_CSUM | _F_TSO4 | _F_TSO6 | _F_TSO_ECN, Offload(True, True, True, True)),
+    (_F_CSUM | _F_TSO4 | _F_TSO6, Offload(True, True, True)),
+    (_F_CSUM | _F_TSO4, Offload(True, True)),
+    (_F_CSUM, Offload(True)),
+    (0, NO_OFFLOAD),
+)
+
+# A read with less room cuts a packet short without a word.
+_ROOM = virtio.HEADER_BYTES + LARGEST_PACKET
+
+_log = logging.getLogger(__name__)
 
 # What a write answers when this packet can't be taken but the next one may be: the interface is down (EIO),
 # the kernel has no room (EAGAIN, ENOBUFS, ENOMEM), or a fault rule has bent the version field (EINVAL).
@@ -45,9 +63,9 @@ class NoTunError(DeviceError):
 class TunDevice:
     """A TUN device as a `Device`: `open` attaches to one or creates it, `from_fd` takes a descriptor over."""
 
-    __slots__ = ("_buffer", "_fd", "_view", "mtu", "name", "on_ready")
+    __slots__ = ("_fd", "_has_headers", "mtu", "name", "offload", "on_ready")
 
-    def __init__(self, fd: int, name: str, mtu: int) -> None:
+    def __init__(self, fd: int, name: str, mtu: int, has_headers: bool, offload: bool) -> None:
         """Not for callers: `open` and `from_fd` make sure of what this takes on trust."""
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)
@@ -55,15 +73,16 @@ class TunDevice:
         self.mtu = mtu
         self.on_ready: Callable[[], None] | None = None
         self._fd = fd
-        self._buffer = [bytearray(LARGEST_PACKET)]
-        self._view = memoryview(self._buffer[0])
+        self._has_headers = has_headers
+        self.offload = self._negotiate(offload and has_headers)
 
     @classmethod
-    def open(cls, name: str | None = None, *, mtu: int | None = None) -> TunDevice:
+    def open(cls, name: str | None = None, *, mtu: int | None = None, offload: bool = True) -> TunDevice:
         """Attach to the TUN device `name`, or create it; None has the kernel name a new one.
 
         A device created here vanishes when closed, and is down until `netlink.configure` has been called.
-        mtu, in octets, is set where given (which takes CAP_NET_ADMIN), else asked of the device.
+        mtu, in octets, is set where given (which takes CAP_NET_ADMIN), else asked of the device. offload=False has each
+        packet cross by itself and complete, as on a wire.
         Raises DeviceError with an errno and a sentence that says what to do; it is a NoTunError where
         this user can't have a TUN device of any name.
         """
@@ -71,36 +90,38 @@ class TunDevice:
             rule = "use 1 to 15 octets without '/', ':' or spaces"
             raise DeviceError(errno.EINVAL, f"{name!r} can't name an interface: {rule}")
         _check_node()
+        headers = _IFF_VNET_HDR if offload else 0
         try:
-            tun = pytun.TunTapDevice(name or "", pytun.IFF_TUN | pytun.IFF_NO_PI)
+            tun = pytun.TunTapDevice(name or "", pytun.IFF_TUN | pytun.IFF_NO_PI | headers)
         except OSError as error:
             raise _attach_error(error, name or "a new TUN device") from None
         try:
             if mtu is not None:
                 _set_mtu(tun, mtu)
             # pytun's descriptor is inheritable; the duplicate is not.
-            return cls(os.dup(tun.fileno()), tun.name, tun.mtu)
+            return cls(os.dup(tun.fileno()), tun.name, tun.mtu, offload, offload)
         finally:
             tun.close()
 
     @classmethod
-    def from_fd(cls, fd: int, name: str | None = None, mtu: int = 1500) -> TunDevice:
+    def from_fd(cls, fd: int, name: str | None = None, mtu: int = 1500, *, offload: bool = True) -> TunDevice:
         """Take over a TUN descriptor, of any network namespace; it is closed with this object.
 
-        It must have been attached with IFF_TUN | IFF_NO_PI. name is by default what the kernel calls the device.
+        It must have been attached with IFF_TUN | IFF_NO_PI, and with IFF_VNET_HDR where there is to be offload.
+        name is by default what the kernel calls the device.
         mtu must be said where it is not 1500: outside the device's namespace it can't be asked.
-        Raises DeviceError, and leaves the descriptor open, where it is that of a TAP, has virtio headers, or is
-        no such thing at all. A missing IFF_NO_PI goes unseen: TUNGETIFF uses its bit for IFF_NOFILTER too.
+        Raises DeviceError, and leaves the descriptor open, where it is that of a TAP or no such thing
+        at all. A missing IFF_NO_PI goes unseen: TUNGETIFF uses its bit for IFF_NOFILTER too.
         """
         try:
             raw_name, flags = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
         except OSError as error:
             why = f"is not that of an attached TUN device ({error.strerror})"
             raise DeviceError(error.errno, f"descriptor {fd} {why}") from None
-        if flags & (pytun.IFF_TUN | _IFF_VNET_HDR) != pytun.IFF_TUN:
-            remedy = "open it with IFF_TUN | IFF_NO_PI and without IFF_VNET_HDR"
-            raise DeviceError(errno.EINVAL, f"descriptor {fd} doesn't carry bare IP packets: {remedy}")
-        return cls(fd, name or os.fsdecode(raw_name.rstrip(b"\0")), mtu)
+        if not flags & pytun.IFF_TUN:
+            remedy = "open it with IFF_TUN | IFF_NO_PI"
+            raise DeviceError(errno.EINVAL, f"descriptor {fd} doesn't carry IP packets: {remedy}")
+        return cls(fd, name or os.fsdecode(raw_name.rstrip(b"\0")), mtu, bool(flags & _IFF_VNET_HDR), offload)
 
     def fileno(self) -> int:
         """The descriptor, for polling; -1 once closed."""
@@ -110,23 +131,31 @@ class TunDevice:
         """Up to max_packets that have arrived, numbered; empty when none waits, which is also so while the
         interface is down. Raises DeviceError when it was deleted."""
         packets: list[Packet] = []
-        fd, buffer, view = self._fd, self._buffer, self._view
+        fd, has_headers, read = self._fd, self._has_headers, os.read
         while len(packets) < max_packets:
             try:
-                length = os.readv(fd, buffer)
+                octets = read(fd, _ROOM)
             except BlockingIOError:
                 break
             except OSError as error:
                 if packets:
                     break  # these first: the next call meets the error again
                 raise self._failure(error) from None
-            packets.append(Packet((bytes(view[:length]),), CHECKSUM_UNVERIFIED, 0, next_packet_id()))
+            # Each has memory of its own, so that its text can wait for a reader uncopied, for as long as it takes.
+            if has_headers:
+                checksum, gso_size = virtio.read(octets)
+                buffer = memoryview(octets)[virtio.HEADER_BYTES :]
+                packets.append(Packet((buffer,), checksum, gso_size, next_packet_id()))
+            else:
+                packets.append(Packet((octets,), CHECKSUM_UNVERIFIED, 0, next_packet_id()))
         return packets
 
     def send(self, packet: Packet, now_ns: int) -> bool:
         """Write one packet. False where the kernel would not have it: the interface is down, memory is short.
         Raises DeviceError when the interface was deleted."""
         buffers: tuple[Buffer, ...] = packet.buffers
+        if self._has_headers:
+            buffers = (virtio.header_for(packet), *buffers)
         if len(buffers) > _IOV_MAX:
             buffers = (b"".join(buffers),)
         try:
@@ -149,7 +178,26 @@ class TunDevice:
         """Give the descriptor back; an interface that is not persistent vanishes with it. Idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            if self.offload != NO_OFFLOAD:
+                # The interface may stay, and be used next by a program that knows nothing of partial checksums.
+                with contextlib.suppress(OSError):
+                    fcntl.ioctl(fd, _TUNSETOFFLOAD, 0)
             os.close(fd)
+
+    def _negotiate(self, wanted: bool) -> Offload:
+        """Ask the kernel to leave undone what we can do without; what it grants."""
+        fd = self._fd
+        if self._has_headers:
+            fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("=i", virtio.HEADER_BYTES))
+        for flags, offload in _OFFLOADS if wanted else _OFFLOADS[-1:]:
+            try:
+                fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
+            except OSError:
+                continue
+            if wanted and offload is not _OFFLOADS[0][1]:
+                _log.warning("%s: this kernel offers only %s: more packets cross, and slower", self.name, offload)
+            return offload
+        return NO_OFFLOAD
 
     def _failure(self, error: OSError) -> DeviceError:
         if self._fd < 0:

@@ -26,27 +26,39 @@ _ETHTOOL_STXCSUM = 0x17  # <linux/ethtool.h>
 
 _QUEUED_BYTES = 1024
 """What the kernel counts for a packet that waits in a socket, on top of the MTU: 804 octets where that is 1500."""
+_SUPERPACKETS_BYTES = 16 << 20
+"""As much for superpackets: more than any window that is offered."""
 
 
 def open_veth(
-    name: str, addresses: Sequence[str], *, mtu: int = 1500, txqueuelen: int = netlink.TXQUEUELEN
+    name: str,
+    addresses: Sequence[str],
+    *,
+    mtu: int = 1500,
+    txqueuelen: int = netlink.TXQUEUELEN,
+    offload: bool = True,
 ) -> PacketSocketDevice:
     """Make a pair whose kernel's end, `name`, is up in the calling thread's network namespace with these
     addresses. The other end is the device, which goes by the same name; up to txqueuelen packets (or what
     net.core.rmem_max has room for) wait in it.
 
-    No address needs resolving: whatever is routed to `name` reaches the device. What the kernel sends has complete
-    checksums and is no larger than the MTU. For a thread in which no event loop is running; takes CAP_NET_ADMIN,
-    CAP_SYS_ADMIN and CAP_NET_RAW. Raises DeviceError, and ValueError where an address is none.
+    No address needs resolving: whatever is routed to `name` reaches the device. Without `offload`, what the kernel
+    sends has complete checksums and is no larger than the MTU. For a thread in which no event loop is running; takes
+    CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_NET_RAW. Raises DeviceError, and ValueError where an address is none.
     """
     with _new_network_namespace() as home:
         _make_pair(name, mtu, home)
         netlink.configure(_STACK_END)
         # Ours comes up first: so the kernel's has its carrier from the start, and loses no packet to the lack of it.
-        device = PacketSocketDevice.open(_STACK_END, name, queue_bytes=txqueuelen * (mtu + _QUEUED_BYTES))
+        queue_bytes = txqueuelen * (mtu + _QUEUED_BYTES)
+        if offload:
+            queue_bytes = max(queue_bytes, _SUPERPACKETS_BYTES)
+        device = PacketSocketDevice.open(_STACK_END, name, queue_bytes=queue_bytes, offload=offload)
         device.kernels_fd = os.dup(home)
     try:
-        _leave_nothing_to_others(name)
+        _resolve_nothing(name)
+        if not offload:
+            _leave_nothing_to_others(name)
         netlink.configure(name, addresses, mtu=mtu, txqueuelen=txqueuelen)
     except BaseException:
         device.close()
@@ -87,19 +99,24 @@ def _make_pair(name: str, mtu: int, home: int) -> None:
             raise _pair_error(error.code, name, mtu) from None
 
 
-def _leave_nothing_to_others(name: str) -> None:
-    """No address resolution, and no offload: without that of checksums the kernel also divides what is too large."""
+def _resolve_nothing(name: str) -> None:
+    """Whatever is routed to `name` goes to the one other end."""
     from pyroute2 import IPRoute, NetlinkError
 
-    value = array.array("I", (_ETHTOOL_STXCSUM, 0))  # struct ethtool_value
-    ifreq = struct.pack("16sP16x", os.fsencode(name), value.buffer_info()[0])
     try:
         with IPRoute() as route:
             route.link("set", index=socket.if_nametoindex(name), flags=_IFF_NOARP, change=_IFF_NOARP)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, ifreq)
     except NetlinkError as error:
         raise DeviceError(error.code, f"{name} can't do without ARP ({os.strerror(error.code)})") from None
+
+
+def _leave_nothing_to_others(name: str) -> None:
+    """No offload: without that of checksums the kernel also divides what is too large."""
+    value = array.array("I", (_ETHTOOL_STXCSUM, 0))  # struct ethtool_value
+    ifreq = struct.pack("16sP16x", os.fsencode(name), value.buffer_info()[0])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, ifreq)
     except OSError as error:
         raise DeviceError(error.errno, f"{name} can't do without offload ({error.strerror})") from None
 

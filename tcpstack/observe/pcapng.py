@@ -15,7 +15,7 @@ from os import PathLike
 from typing import BinaryIO, Protocol
 
 from ..core.events import Event, FaultHit, SegmentOut
-from ..wire.packet import Packet
+from ..wire.packet import Offload, Packet
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ class PacketDevice(Protocol):
     def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]: ...
     def send(self, packet: Packet, now_ns: int) -> bool: ...
     @property
+    def offload(self) -> Offload: ...
+    @property
     def deadline_ns(self) -> int | None: ...
     def on_timer(self, now_ns: int) -> None: ...
     def close(self) -> None: ...
@@ -192,6 +194,10 @@ class PacketTap:
     @mtu.setter
     def mtu(self, mtu: int) -> None:
         self._device.mtu = mtu
+
+    @property
+    def offload(self) -> Offload:
+        return self._device.offload
 
     @property
     def on_ready(self) -> Callable[[], None] | None:

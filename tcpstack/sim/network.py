@@ -30,7 +30,7 @@ from ..stack.stack import Stack
 from ..wire.codec import Codec
 from ..wire.icmp import IcmpMessage
 from ..wire.objects import OBJECTS
-from ..wire.packet import Packet
+from ..wire.packet import NO_OFFLOAD, Packet
 from . import routing
 from .clock import Clock, Happening
 
@@ -47,6 +47,7 @@ class Interface:
         self.name = name
         self.addresses = addresses
         self.mtu = 1500
+        self.offload = NO_OFFLOAD
         self.on_ready: Callable[[], None] | None = None
         self.link: Link | None = None
         self.tracer: Tracer | None = None

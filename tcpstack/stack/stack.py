@@ -27,7 +27,7 @@ from ..device.base import next_packet_id
 from ..wire.codec import DPKT, Codec
 from ..wire.dropped import Dropped
 from ..wire.icmp import IcmpMessage, echo_reply
-from ..wire.packet import Packet
+from ..wire.packet import LARGEST_PACKET, NO_OFFLOAD, Packet
 from .deadlines import Deadlines
 from .icmp import error_of
 from .isn import InitialSequenceNumbers
@@ -45,6 +45,7 @@ ROUNDS = 4
 class Stack:
     """A host with `addresses` ("10.9.0.2/24", or interface objects) on a link of `mtu` octets.
 
+    offload      set by the driver: what the device does for us
     send_packet  set by the driver: takes each (packet, now_ns) that leaves
     notify       set by the driver: takes (connection, readiness mask), never from inside a user call
     codec        turns packets into segments and back; packet_ids numbers the packets that leave
@@ -71,6 +72,7 @@ class Stack:
         self.config = config or Config()
         self.tracer = tracer
         self.counters: Counter[str] = Counter()
+        self.offload = NO_OFFLOAD
         self.send_packet: Callable[[Packet, int], object] = lambda packet, now_ns: None
         self.notify: Callable[[Connection, int], None] = lambda connection, mask: None
         self._codec = codec
@@ -132,7 +134,8 @@ class Stack:
                 raise OSError(errno.EADDRNOTAVAIL, f"no ephemeral port is free towards {target} port {rport}")
             flow = (local, port, remote, rport)
         iss = self._isn.choose(flow, now_ns)
-        connection = Connection(flow, config or self.config, iss, self.mtu, self.tracer)
+        superpacket_bytes = self._superpacket_bytes(remote)
+        connection = Connection(flow, config or self.config, iss, self.mtu, self.tracer, superpacket_bytes)
         self._connections[flow] = connection
         connection.open(now_ns)
         self._touch(connection, now_ns)
@@ -316,7 +319,8 @@ class Stack:
             verdict = listen.STAY
         if verdict == listen.ESTABLISH:
             self._drop_record(record, listener)
-            connection = Connection.of_record(record, listener.config, now_ns, self.tracer)
+            superpacket_bytes = self._superpacket_bytes(record.flow[2])
+            connection = Connection.of_record(record, listener.config, now_ns, self.tracer, superpacket_bytes)
             self._connections[record.flow] = connection
             mask = connection.on_segment(segment, now_ns)
             self._trace_in(segment, record.flow, st.SYN_RECEIVED, connection.state, now_ns)
@@ -440,7 +444,7 @@ class Stack:
         if self.tracer is not None:
             flow = (segment.src, segment.sport, segment.dst, segment.dport)
             self.tracer(SegmentOut(now_ns, flow, segment, state))
-        self.send_packet(self._codec.encode(segment), now_ns)
+        self.send_packet(self._codec.encode(segment, self.offload.checksum), now_ns)
 
     def _answer(self, segment: Segment | None, state: int, now_ns: int) -> None:
         if segment is not None:
@@ -497,6 +501,9 @@ class Stack:
             return False
         source = ip_address(address)
         return not (source.is_multicast or source.is_unspecified or source.is_loopback or address == LIMITED_BROADCAST)
+
+    def _superpacket_bytes(self, remote: bytes) -> int:
+        return LARGEST_PACKET if self.offload.takes_superpackets(remote) else 0
 
     def _source_for(self, remote: bytes, local: bytes | None) -> bytes:
         """MUST-43, MUST-44: the local address as asked for, else one of the remote's family, of its subnet if any."""

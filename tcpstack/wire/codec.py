@@ -19,11 +19,15 @@ from .packet import Packet
 @dataclass(frozen=True, slots=True)
 class Codec:
     """decode       a packet's content, or Dropped; never raises, whatever the octets
-    encode       the packet of a segment; encode_icmp, of a message: with packet_id as its id
+    encode       the packet of a segment, a superpacket where its gso_size says so; the second argument says whether
+                 the device completes the checksum
+    encode_icmp  the packet of a message
+
+    Packets get the content's packet_id as their id.
     """
 
     decode: Callable[[Packet], Segment | IcmpMessage | Dropped]
-    encode: Callable[[Segment], Packet]
+    encode: Callable[[Segment, bool], Packet]
     encode_icmp: Callable[[IcmpMessage], Packet]
 
 

@@ -22,7 +22,7 @@ from ..core.segment import Options, Segment
 from .checksum import PROTOCOL_TCP, VALID, complement, ones_complement_sum, pseudo_header
 from .dropped import Dropped
 from .icmp import DONT_FRAGMENT, PROTOCOL_ICMP, PROTOCOL_ICMPV6, IcmpMessage, decode_icmp
-from .packet import CHECKSUM_UNVERIFIED, Packet
+from .packet import CHECKSUM_PARTIAL, CHECKSUM_UNVERIFIED, Packet
 
 __all__ = ["Dropped", "IcmpMessage", "decode", "decode_options", "encode", "encode_options"]
 
@@ -74,11 +74,12 @@ def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
     return Dropped("ip_unknown_version")
 
 
-def encode(segment: Segment, *, hop_limit: int = 64, ident: int = 0) -> Packet:
+def encode(segment: Segment, partial: bool = False, *, hop_limit: int = 64, ident: int = 0) -> Packet:
     """The packet for a segment: buffers are one bytes object with all headers, then the segment's own chunks.
 
-    IPv4 packets say Don't Fragment. Raises ValueError where the options take more than 40 octets or the
-    packet more than 65,535: that is the caller's mistake, never the peer's.
+    With `partial` the checksum field holds the pseudo-header's sum, for the device to complete. A superpacket's lengths
+    are those of the whole. IPv4 packets say Don't Fragment. Raises ValueError where the options take more than 40
+    octets or the packet more than 65,535: that is the caller's mistake, never the peer's.
     """
     src, dst = segment.src, segment.dst
     options = encode_options(segment.options) if segment.options is not None else b""
@@ -87,17 +88,20 @@ def encode(segment: Segment, *, hop_limit: int = 64, ident: int = 0) -> Packet:
     addresses = int.from_bytes(src + dst, "big")
     # Each addend is congruent to the sum of its 16-bit words (see checksum.py), so fields go in as they are.
     # First the pseudo-header, then the header's fields, in order; then options and text.
-    tcp_total = addresses + PROTOCOL_TCP + tcp_len
-    tcp_total += segment.sport + segment.dport + segment.seq + segment.ack
-    tcp_total += offset_flags + segment.wnd + segment.up
-    if options:
-        tcp_total += int.from_bytes(options, "big")
+    total = addresses + PROTOCOL_TCP + tcp_len
     payload = segment.payload
-    if payload:
-        tcp_total += ones_complement_sum(payload)
+    if partial:
+        checksum = total % 0xFFFF or 0xFFFF
+    else:
+        total += segment.sport + segment.dport + segment.seq + segment.ack
+        total += offset_flags + segment.wnd + segment.up
+        if options:
+            total += int.from_bytes(options, "big")
+        if payload:
+            total += ones_complement_sum(payload)
+        checksum = complement(total)
     tcp_fields = (
-        segment.sport, segment.dport, segment.seq, segment.ack,
-        offset_flags, segment.wnd, complement(tcp_total), segment.up,
+        segment.sport, segment.dport, segment.seq, segment.ack, offset_flags, segment.wnd, checksum, segment.up,
     )  # fmt: skip
     if tcp_len > 0xFFFF - (20 if len(src) == 4 else 0):
         raise ValueError(f"a segment of {tcp_len} octets does not fit into an IP packet")
@@ -109,7 +113,8 @@ def encode(segment: Segment, *, hop_limit: int = 64, ident: int = 0) -> Packet:
         )  # fmt: skip
     else:
         header = _IPV6_TCP.pack(6 << 28, tcp_len, PROTOCOL_TCP, hop_limit, src, dst, *tcp_fields)
-    return Packet((header + options, *payload), id=segment.packet_id)
+    state = CHECKSUM_PARTIAL if partial else CHECKSUM_UNVERIFIED
+    return Packet((header + options, *payload), state, segment.gso_size, segment.packet_id)
 
 
 def decode_options(data: bytes) -> Options | None:
@@ -294,6 +299,7 @@ def _segment_from(
         decode_options(bytes(tcp.opts)) if tcp.opts else None,
         tcp.urp,
         packet_id=packet.id,
+        gso_size=packet.gso_size,
     )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ class ObjectPacket(Packet):
     __slots__ = ("congestion", "content", "hop_limit", "size")
 
     def __init__(self, content: Segment | IcmpMessage, hop_limit: int = 64, congestion: int = 0) -> None:
-        super().__init__((), CHECKSUM_VERIFIED, id=content.packet_id)
+        gso_size = content.gso_size if isinstance(content, Segment) else 0
+        super().__init__((), CHECKSUM_VERIFIED, gso_size, content.packet_id)
         self.content = content
         self.hop_limit = hop_limit
         self.congestion = congestion
@@ -59,4 +60,9 @@ def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
     return dpkt_codec.decode(packet)
 
 
-OBJECTS = Codec(decode, ObjectPacket, ObjectPacket)
+def encode(segment: Segment, partial: bool) -> Packet:
+    """The segment's packet; there is no checksum to leave to anybody."""
+    return ObjectPacket(segment)
+
+
+OBJECTS = Codec(decode, encode, ObjectPacket)

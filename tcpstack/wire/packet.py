@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..core.segment import Buffer
 
 CHECKSUM_UNVERIFIED = 0
@@ -10,6 +12,35 @@ CHECKSUM_VERIFIED = 1
 """The device vouches for the transport checksum (virtio DATA_VALID); only arriving packets say so."""
 CHECKSUM_PARTIAL = 2
 """The checksum field holds the pseudo-header's sum only (virtio NEEDS_CSUM): correct, and completed by hardware."""
+
+
+LARGEST_PACKET = 65_535
+"""Octets: all that an IP packet's length field can say, and so the most that a superpacket is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """What a device does for whoever sends by it.
+
+    checksum    completes partial checksums (CHECKSUM_PARTIAL)
+    tso4, tso6  takes superpackets of IPv4, of IPv6: one packet of up to LARGEST_PACKET octets that stands for as many
+                on the wire as it takes (gso_size); these need `checksum` as well
+    tso_ecn     also such that carry CWR
+    """
+
+    checksum: bool = False
+    tso4: bool = False
+    tso6: bool = False
+    tso_ecn: bool = False
+
+    def takes_superpackets(self, address: bytes) -> bool:
+        """Whether superpackets may be sent to such an address (packed)."""
+        return self.checksum and (self.tso4 if len(address) == 4 else self.tso6)
+
+
+NO_OFFLOAD = Offload()
+"""Bare packets: each is complete."""
+FULL_OFFLOAD = Offload(checksum=True, tso4=True, tso6=True, tso_ecn=True)
 
 
 class Packet:

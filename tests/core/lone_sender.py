@@ -34,7 +34,7 @@ class LoneSender:
     ) -> None:
         self.config = Config(**config)
         self.sender = Sender(ISS, self.config)
-        self.sender.mss = mss
+        self.sender.mss = self.sender.chunk_bytes = mss
         self.now_ns = START_NS
         self.log: list[tuple[int, Chunk]] = []
         self.written = 0

@@ -181,7 +181,7 @@ def test_syn_that_left_twice_for_a_simultaneous_open_is_not_measured() -> None:
 def test_timeouts_of_the_syn_do_not_count_for_the_text_that_follows() -> None:
     it = LoneSender()
     it.sender = sender = Sender(ISS, Config())
-    sender.mss = MSS
+    sender.mss = sender.chunk_bytes = MSS
     sender.on_syn_sent(it.now_ns)
     it.timeout()
     sender.on_syn_sent(it.now_ns)

@@ -40,7 +40,7 @@ async def until_stdin_ends() -> None:
 
 
 def main(kind: str) -> None:
-    with Namespace.open(device="tun") as namespace:
+    with Namespace.open(device="tun", offload=kind != "bare") as namespace:
         if kind == "bare":
             _serve_bare(namespace)
         elif kind == "kernel":

@@ -46,14 +46,15 @@ class Chunk:
 class Sender:
     """SND.UNA, SND.NXT, SND.WND, SND.WL1, SND.WL2 and ISS by their names in lower case; `wnd` is scaled.
 
-    `mss` is Eff.snd.MSS, `max_wnd` the largest window the peer ever offered, `timer_ns` the deadline of the
+    `mss` is Eff.snd.MSS, `chunk_bytes` the most text that leaves as one chunk: as many whole segments as a superpacket
+    has room for, or one. `max_wnd` is the largest window the peer ever offered, `timer_ns` the deadline of the
     retransmission or persist timer (NEVER where off).
     """
 
     __slots__ = (
         "_config", "_forced_octets", "_persist_backoff", "_r2_ns", "_sample", "_small_end", "_timed_end",
-        "_timed_ns", "_una_since_ns", "buffer", "congestion", "fin_seq", "iss", "max_wnd", "mss", "nodelay",
-        "nxt", "recovery", "retransmitted", "rtt", "shift", "timer_ns", "una", "wl1", "wl2", "wnd",
+        "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes", "congestion", "fin_seq", "iss", "max_wnd", "mss",
+        "nodelay", "nxt", "recovery", "retransmitted", "rtt", "shift", "timer_ns", "una", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, config: Config) -> None:
@@ -67,6 +68,7 @@ class Sender:
         self.max_wnd = 0
         self.shift = 0  # Snd.Wind.Shift: how far the peer's window fields are scaled
         self.mss = config.mss_default_v4
+        self.chunk_bytes = self.mss
         self.nodelay = not config.nagle
         self.fin_seq: int | None = None
         self.buffer = SendBuffer(iss + 1)
@@ -250,17 +252,21 @@ class Sender:
         recovery = self.recovery
         seq = recovery.next
         # SHLD-16: what lies within the window, where the peer has shrunk it.
-        size = min(self.mss, recovery.end - seq, max(self.una + self.wnd - seq, 0))
-        if recovery.forced:
+        left = min(recovery.end - seq, max(self.una + self.wnd - seq, 0))
+        size = min(self.mss, left)
+        room = self.congestion.cwnd_bytes - self.in_flight_bytes  # what goes again counts as in flight
+        if left > size and room >= 2 * size:
+            size = self._whole_segments(left, min(self.chunk_bytes, room))
+        elif recovery.forced:
             size = size or 1
-        elif size == 0 or self.in_flight_bytes + size > self.congestion.cwnd_bytes:
-            return None  # what goes again counts as in flight
+        elif size == 0 or size > room:
+            return None
         end = seq + size
         fin = self.fin_seq is not None and end > self.fin_seq
         if fin:
             size -= 1
         recovery.on_resent(end)
-        self.retransmitted += 1
+        self.retransmitted += max(-(-size // self.mss), 1)
         self._timed_end = 0
         return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, recovery.reason)
 
@@ -279,16 +285,19 @@ class Sender:
             self.congestion.cwnd_bytes - self.in_flight_bytes,
             max(self._config.send_buffer_bytes, self.mss) - (seq - self.una),
         )
-        size = min(queued, self.mss, room)
+        mss = self.mss
+        size = min(queued, self.chunk_bytes, room)
         if size <= 0:
             return None
-        if size < self.mss:
+        if sliver := size % mss:
             if size == queued:
                 # Nagle with Minshall's variation (RFC 9293 A.3): at most one small segment unacknowledged.
                 if not (self.nodelay or fin or self.una >= self._small_end):
-                    return None
-            elif not (self.una == seq and size == window and 2 * size >= self.max_wnd):
-                return None  # SWS avoidance, rules (1) to (3): wait for room rather than send a sliver
+                    size -= sliver
+            elif size > mss or not (self.una == seq and size == window and 2 * size >= self.max_wnd):
+                size -= sliver  # SWS avoidance, rules (1) to (3): wait for room rather than send a sliver
+            if size == 0:
+                return None
         fin = fin and size == queued and window > size
         reason = REASON_DATA_FIN if fin else REASON_LAST_DATA if size == queued else REASON_DATA
         return self._take(seq, size, fin, now_ns, reason)
@@ -313,12 +322,16 @@ class Sender:
             # RFC 6298 5.1: nothing was outstanding, so the timer that runs, if any, is not the retransmission timer.
             self.timer_ns = NEVER
         self.nxt = end
-        if size < self.mss:
+        if size % self.mss:
             self._small_end = seq + size
         if not self._timed_end and reason is not REASON_PROBE:
             self._timed_end = end
             self._timed_ns = now_ns
         return Chunk(seq, size, fin, seq + size == self.buffer.end and size > 0, reason)
+
+    def _whole_segments(self, left: int, room: int) -> int:
+        """How much of `left` octets goes into `room`: all, or as many whole segments as do."""
+        return left if left <= room else room - room % self.mss
 
     def _persist_interval_ns(self) -> int:
         if self.wnd:
