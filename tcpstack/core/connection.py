@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 
+from . import fastpath
 from . import state as st
 from .closed import reset
 from .config import Config
@@ -48,12 +49,13 @@ class Connection:
     error     the OSError that the user is to see, once the connection has died; None before and after an orderly end
     aborted   whether it ended by our own RST: the user asked for it, or was gone when text was to be had
     user      whoever the connection serves; the engine never looks at it
+    awaits_sent  whether the user is to hear (WRITABLE) that queued text has left
     """
 
     __slots__ = (
         "_acks", "_challenged_ns", "_close_queued", "_config", "_orphan_timer_ns", "_orphaned", "_our_mss",
         "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_superpacket_bytes", "_syn_attempts",
-        "_tracer", "aborted", "error", "flow", "opened_ns", "state", "user",
+        "_tracer", "aborted", "awaits_sent", "error", "flow", "opened_ns", "state", "user",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +72,7 @@ class Connection:
         self.error: OSError | None = None
         self.aborted = False
         self.user: object = None
+        self.awaits_sent = True
         self.opened_ns = 0
         self._config = config
         self._tracer = tracer
@@ -266,7 +269,11 @@ class Connection:
 
     def on_segment(self, segment: Segment, now_ns: int) -> int:
         """Process one segment that is for this connection. Returns a readiness mask (readiness.py)."""
-        if self.state == st.SYN_SENT:
+        if self.state == st.ESTABLISHED and self._soft_error is None:
+            mask = fastpath.take(segment, self._sender, self._receiver, self._acks, self._our_mss, now_ns)
+            if mask != fastpath.UNPREDICTED:
+                return mask
+        elif self.state == st.SYN_SENT:
             return self._arrives_in_syn_sent(segment, now_ns)
         return self._arrives(segment, now_ns)
 
@@ -435,7 +442,9 @@ class Connection:
                 else:
                     acks.on_text(taken, self._our_mss, now_ns)
             elif seq > receiver.nxt:
-                acks.owe_duplicate(receiver.nxt, "duplicate ACK: text above a gap")
+                # Each segment above a gap owes one (RFC 5681 4.2). Of a superpacket's, three do what all would.
+                for _ in range(min(segment.segments, 3)):
+                    acks.owe_duplicate(receiver.nxt, "duplicate ACK: text above a gap")
             else:
                 acks.owe("ACK: text that we have already, or have no room for")
         if segment.flags & FIN:
@@ -472,7 +481,10 @@ class Connection:
     @property
     def deadline_ns(self) -> int:
         """When `on_timer` is due; NEVER (timers.py) where no timer runs."""
-        return min(self._sender.timer_ns, self._acks.timer_ns, self._orphan_timer_ns)
+        deadline_ns = self._sender.timer_ns
+        if self._acks.timer_ns < deadline_ns:
+            deadline_ns = self._acks.timer_ns
+        return deadline_ns if deadline_ns < self._orphan_timer_ns else self._orphan_timer_ns
 
     def on_timer(self, now_ns: int) -> int:
         """Time has passed. May be called early or late. Returns a readiness mask."""

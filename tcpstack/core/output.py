@@ -43,7 +43,7 @@ class Output:
     def transmit(self, now_ns: int, max_bytes: int) -> list[Segment]:
         """All that may leave now, but no new text once `max_bytes` of text have. Arms the sender's timer."""
         sender, acks = self._sender, self._acks
-        segments = self.take_controls()
+        segments = self.take_controls() if self._controls else []
         if self.syn_flags:
             segments.append(self._syn())
             sender.on_syn_sent(now_ns)
@@ -52,7 +52,7 @@ class Output:
             if acks.duplicates[-1][0] == self._receiver.nxt and not acks.reason:
                 acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
             acks.duplicates.clear()
-        if sender.una > sender.iss:  # our SYN is acknowledged
+        if sender.una > sender.iss and sender.has_work:  # our SYN is acknowledged
             while max_bytes > 0 and (chunk := sender.next_chunk(now_ns)) is not None:
                 segments.append(self._text(chunk))
                 max_bytes -= chunk.size
@@ -95,15 +95,17 @@ class Output:
         if flags & RST:
             return Segment(local, lport, remote, rport, seq & MASK, 0, flags, 0, reason=reason)
         receiver = self._receiver
-        return Segment(
-            local, lport, remote, rport, seq & MASK, receiver.nxt & MASK, flags, receiver.window_field(), reason=reason
-        )
+        wnd = receiver.window_field()
+        return Segment(local, lport, remote, rport, seq & MASK, receiver.nxt & MASK, flags, wnd, (), 0, None, 0, reason)
 
     def _ack_seq(self) -> int:
         # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT
         # past a closed window, and an ACK or RST that stands there is unacceptable: the peer would not hear it.
         sender = self._sender
-        first = max(sender.una, min(sender.iss + 1, sender.nxt))  # the SYN takes no room in the window
-        return max(min(sender.nxt, sender.una + sender.wnd), first)
+        nxt, una = sender.nxt, sender.una
+        if nxt - una <= sender.wnd:
+            return nxt
+        first = max(una, min(sender.iss + 1, nxt))  # the SYN takes no room in the window
+        return max(una + sender.wnd, first)
 
 

@@ -12,16 +12,12 @@ from typing import Protocol
 
 from ..wire.packet import Offload, Packet
 
-_packet_ids = itertools.count(1)
+next_packet_id: Callable[[], int] = itertools.count(1).__next__
+"""A number no other packet of this process has, above 0, for `Packet.id`.
 
-
-def next_packet_id() -> int:
-    """A number no other packet of this process has, above 0, for `Packet.id`.
-
-    The device nearest the wire numbers what arrives, the stack what it sends; a packet keeps its number on
-    its way, through faults and copies of it, so that events and captures speak of the same packet.
-    """
-    return next(_packet_ids)
+The device nearest the wire numbers what arrives, the stack what it sends; a packet keeps its number on its way, through
+faults and copies of it, so that events and captures speak of the same packet.
+"""
 
 
 class DeviceError(OSError):

@@ -35,6 +35,7 @@ from .listener import SYN_QUEUE, Listener
 from .ports import choose_port
 from .timewait import TimeWaitTable
 
+RETIRED = frozenset({st.CLOSED, st.TIME_WAIT})
 LIMITED_BROADCAST = b"\xff\xff\xff\xff"
 QUANTUM_BYTES = 256 * 1024
 """What one connection may send in one turn, so that it cannot starve the others."""
@@ -238,8 +239,10 @@ class Stack:
         """When `on_timer` is due: 0 for now, None for never. Can be early."""
         if self._dirty or self._masks or self._ready:
             return 0
-        deadlines = [at for at in (self._deadlines.next_ns, self._time_waits.next_ns) if at is not None]
-        return min(deadlines) if deadlines else None
+        first_ns, second_ns = self._deadlines.next_ns, self._time_waits.next_ns
+        if first_ns is None or second_ns is None:
+            return second_ns if first_ns is None else first_ns
+        return min(first_ns, second_ns)
 
     def on_timer(self, now_ns: int) -> None:
         """Time has passed: whatever is due happens, and what a full turn left over goes on."""
@@ -391,7 +394,7 @@ class Stack:
         if self._busy:
             self._dirty[connection] = None
         else:
-            self._flush(connection, now_ns)
+            self._send_due(connection, now_ns)
 
     def _mark(self, connection: Connection, mask: int) -> None:
         self._dirty[connection] = None
@@ -403,13 +406,13 @@ class Stack:
         self._busy = True
         try:
             for _ in range(ROUNDS):
-                self._tell()
+                if self._masks or self._ready:
+                    self._tell()
                 if not self._dirty:
                     break
                 dirty, self._dirty = self._dirty, {}
                 for connection in dirty:
-                    if self._flush(connection, now_ns):
-                        self._masks[connection] = self._masks.get(connection, 0) | WRITABLE
+                    self._flush(connection, now_ns)
         finally:
             self._busy = False
 
@@ -424,20 +427,28 @@ class Stack:
             if connection.user is not None:
                 self.notify(connection, mask)
 
-    def _flush(self, connection: Connection, now_ns: int) -> bool:
-        """Send what the connection has to say, up to the quantum. True where queued text left."""
+    def _flush(self, connection: Connection, now_ns: int) -> None:
+        """Send what the connection has to say; where queued text left, its user hears in the next round."""
+        if not connection.awaits_sent:
+            self._send_due(connection, now_ns)
+            return
         unsent = connection.unsent_bytes
+        self._send_due(connection, now_ns)
+        if connection.unsent_bytes < unsent:
+            self._masks[connection] = self._masks.get(connection, 0) | WRITABLE
+
+    def _send_due(self, connection: Connection, now_ns: int) -> None:
+        """Send what the connection has to say, up to the quantum."""
         sent = 0
         for segment in connection.transmit(now_ns, QUANTUM_BYTES):
             sent += segment.payload_len
             self._emit(segment, connection.state, now_ns)
         if sent >= QUANTUM_BYTES:
             self._dirty[connection] = None
-        if connection.state in (st.CLOSED, st.TIME_WAIT):
+        if connection.state in RETIRED:
             self._retire(connection, now_ns)
         else:
             self._deadlines.arm(connection)
-        return connection.unsent_bytes < unsent
 
     def _emit(self, segment: Segment, state: int, now_ns: int) -> None:
         segment.packet_id = self._next_packet_id()

@@ -115,11 +115,29 @@ class Receiver:
             self.reassembly.insert(seq, payload)
             return 0
         before = self.nxt
-        self._enqueue(payload, keep - skip)
+        self.enqueue(payload, keep - skip)
         if self.reassembly:
             for text in self.reassembly.take(self.nxt):
-                self._enqueue((text,), len(text))
+                self.enqueue((text,), len(text))
         return self.nxt - before
+
+    def takes_in_order(self, size: int) -> bool:
+        """Whether text at RCV.NXT would be taken whole, and is all that there is: `enqueue` may then do it."""
+        room = self._buffer_bytes + self._slack_bytes - self.queued_bytes
+        return size <= self.edge - self.nxt and size <= room and self.fin_seq is None and not self.reassembly
+
+    def enqueue(self, payload: tuple[Buffer, ...], size: int) -> None:
+        """`size` octets at RCV.NXT become readable."""
+        if size <= _SMALL_BYTES:
+            for chunk in payload:
+                self._tail += chunk
+            if len(self._tail) > _SMALL_BYTES * 4:
+                self._seal()
+        else:
+            self._seal()
+            self._queue.extend(payload)
+        self.nxt += size
+        self.queued_bytes += size
 
     def note_fin(self, seq: int) -> None:
         """A FIN stands at `seq`. The first one in the window is believed; no text follows it."""
@@ -185,18 +203,6 @@ class Receiver:
     @property
     def _slack_bytes(self) -> int:
         return (1 << self.shift) + self._buffer_bytes // _SLACK_DIVISOR
-
-    def _enqueue(self, payload: tuple[Buffer, ...], size: int) -> None:
-        if size <= _SMALL_BYTES:
-            for chunk in payload:
-                self._tail += chunk
-            if len(self._tail) > _SMALL_BYTES * 4:
-                self._seal()
-        else:
-            self._seal()
-            self._queue.extend(payload)
-        self.nxt += size
-        self.queued_bytes += size
 
     def _seal(self) -> None:
         if self._tail:

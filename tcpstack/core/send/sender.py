@@ -94,6 +94,16 @@ class Sender:
         return max(self.buffer.end - max(self.nxt, self.iss + 1), 0)
 
     @property
+    def has_work(self) -> bool:
+        """Whether there is anything to say, were it allowed: else `next_chunk` need not be asked."""
+        return (
+            self.nxt < self.buffer.end
+            or self.fin_seq is not None
+            or self._forced_octets > 0
+            or self.recovery.next < self.recovery.end
+        )
+
+    @property
     def in_flight_bytes(self) -> int:
         """Octets outstanding, less what is known to have left the network."""
         recovery = self.recovery
@@ -212,7 +222,8 @@ class Sender:
     def arm(self, now_ns: int) -> None:
         """After all that may leave has left: see that the right timer runs, if any has to."""
         if self.una < self.nxt and (self.wnd > 0 or self.una == self.iss):
-            self._una_since_ns = min(self._una_since_ns, now_ns)
+            if self._una_since_ns > now_ns:
+                self._una_since_ns = now_ns
             if self.timer_ns == NEVER:
                 self._arm(now_ns, self.rtt.rto_ns)
         elif self.una < self.nxt or self.buffer.end > self.nxt or self._fin_pending:

@@ -1,0 +1,52 @@
+"""Header prediction (Van Jacobson): the segment that bulk transfer is made of, without the eight checks.
+
+In ESTABLISHED nearly each segment is the next one expected, and acknowledges, or brings text in order, or both. For
+such a one each of the checks of RFC 9293 3.10.7.4 is known to pass, so what is left is what the fifth and the seventh
+would have done. This file can be deleted: the full processing in connection.py does the same, and a simulation leaves
+the same trace without it (tests/sim/test_fastpath.py holds that).
+"""
+
+from __future__ import annotations
+
+from .readiness import READABLE
+from .receive.acks import AckPolicy
+from .receive.receiver import Receiver
+from .segment import ACK, PSH, Segment
+from .send.sender import Sender
+from .seq import MASK
+
+UNPREDICTED = -1
+_ACK_PSH = ACK | PSH
+
+
+def take(segment: Segment, sender: Sender, receiver: Receiver, acks: AckPolicy, our_mss: int, now_ns: int) -> int:
+    """Process a segment for a connection in ESTABLISHED; returns its readiness mask, or UNPREDICTED where it is not
+    of the kind: then nothing has been done.
+
+    Predicted is SEG.SEQ = RCV.NXT, no control bits but ACK and PSH, no options; something new acknowledged while no
+    loss is being mended, or nothing new but text; and what text there is fits into the window, with no gap before it.
+    """
+    nxt = receiver.nxt
+    if segment.seq != nxt & MASK or segment.flags | PSH != _ACK_PSH or segment.options is not None:
+        return UNPREDICTED
+    una = sender.una
+    acked = (segment.ack - una) & MASK
+    size = segment.payload_len
+    if size and not receiver.takes_in_order(size):
+        return UNPREDICTED
+    if acked:
+        if acked > sender.nxt - una or sender.recovery.active:
+            return UNPREDICTED
+        sender.on_ack(una + acked, now_ns)
+        sender.set_window(segment.wnd << sender.shift, nxt, una + acked)
+        if not size:
+            return 0
+    elif size:
+        sender.on_probe_answered(now_ns)
+        if sender.wl1 < nxt or (sender.wl1 == nxt and sender.wl2 <= una):
+            sender.set_window(segment.wnd << sender.shift, nxt, una)
+    else:
+        return UNPREDICTED
+    receiver.enqueue(segment.payload, size)
+    acks.on_text(size, our_mss, now_ns)
+    return READABLE
