@@ -71,6 +71,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         self.set_protocol(protocol)
         # As asyncio does for its sockets: an application on an event loop coalesces its writes itself.
         conn.nodelay = True
+        conn.awaits_sent = False  # until somebody waits for room, or for the end
 
     def start(self) -> None:
         """Call connection_made, then deliver what arrived before the protocol was there."""
@@ -156,7 +157,13 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             self._end(self._conn.error)
             return
         self._maybe_pause_protocol()
+        if self._protocol_paused:
+            self._conn.awaits_sent = True
         self._driver.after_activity()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        super().set_write_buffer_limits(high, low)
+        self._conn.awaits_sent = self._protocol_paused or self._closing
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         """Write the chunks joined: each by itself would leave as a segment of its own."""
@@ -185,7 +192,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         """
         if self._closing:
             return
-        self._closing = True
+        self._closing = self._conn.awaits_sent = True
         if self._conn.unsent_bytes and not self._eof_written:
             # Now, so that the FIN goes with the last text.
             self._stack.shutdown(self._conn, self._driver.clock())
@@ -241,6 +248,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             self._maybe_resume_protocol()
         if self._closing:
             self._release_when_sent()
+        elif not self._protocol_paused:
+            self._conn.awaits_sent = False
 
     def _on_reset(self) -> None:
         conn = self._conn
