@@ -19,7 +19,7 @@ from ..device.base import Device, next_packet_id
 from ..device.faults import FaultyDevice, Rule, parse_rule
 from ..stack.listener import Listener
 from ..stack.stack import Stack
-from ..wire.codec import DPKT, Codec
+from ..wire.codec import FAST, Codec
 from .connecting import connect, resolve
 from .driver import Driver
 from .guarded_tracer import GuardedTracer
@@ -56,7 +56,7 @@ class Host:
         random: random.Random | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         loop: asyncio.AbstractEventLoop | None = None,
-        codec: Codec = DPKT,
+        codec: Codec = FAST,
         packet_ids: Callable[[], int] = next_packet_id,
     ) -> None:
         self.loop = loop if loop is not None else asyncio.get_running_loop()

@@ -53,6 +53,18 @@ def ones_complement_sum(buffers: Iterable[Buffer]) -> int:
     return total % 0xFFFF or 0xFFFF if total else 0
 
 
+def congruent_sum(buffer: Buffer) -> int:
+    """A number that is congruent to the `ones_complement_sum` of one buffer, to be added to others.
+
+    Spares short buffers the loop and the remainder: 0.1 us instead of 0.3 for 64 octets.
+    """
+    size = len(buffer)
+    if size > 400:
+        return ones_complement_sum((buffer,))
+    number = int.from_bytes(buffer, "big")
+    return number << 8 if size & 1 else number
+
+
 def checksum(buffers: Iterable[Buffer]) -> int:
     """The checksum field, 0 to 0xFFFF, for these octets, in which the field itself counts as zero."""
     return 0xFFFF ^ ones_complement_sum(buffers)

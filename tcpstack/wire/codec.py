@@ -1,7 +1,8 @@
 """What a stack needs of a codec, so that it can be given another one.
 
-DPKT, the reference, turns packets into octets and back. OBJECTS (objects.py) lets a simulated packet carry the
-Segment itself: what two simulated hosts say to each other need not go through octets to be said.
+DPKT, the reference, turns octets into segments and back; FAST gives the same at a fraction of the cost. OBJECTS
+(objects.py) lets a simulated packet carry the Segment itself: what two simulated hosts say to each other need not go
+through octets to be said.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..core.segment import Segment
-from . import dpkt_codec, icmp
+from . import dpkt_codec, fast_codec, icmp
 from .dropped import Dropped
 from .icmp import IcmpMessage
 from .packet import Packet
@@ -32,3 +33,4 @@ class Codec:
 
 
 DPKT = Codec(dpkt_codec.decode, dpkt_codec.encode, icmp.encode_icmp)
+FAST = Codec(fast_codec.decode, fast_codec.encode, icmp.encode_icmp)
