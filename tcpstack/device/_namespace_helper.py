@@ -58,9 +58,12 @@ def _set_up(link: socket.socket, request: dict[str, Any]) -> None:
         "fallback_reason": fallback_reason,
         "names_problem": _install(request["names"]),
     }
-    fds = [device.fileno()] if isinstance(device, TunDevice) else [device.fileno(), device.kernels_fd]
+    ends = [device.fileno()] if isinstance(device, TunDevice) else [device.fileno(), device.kernels_fd]
+    fds = [os.dup(fd) for fd in ends]
+    device.close()  # this takes offload back, so not after the parent may have asked for it
     socket.send_fds(link, [json.dumps(answer).encode()], fds)
-    device.close()
+    for fd in fds:
+        os.close(fd)
 
 
 def _open_device(request: dict[str, Any]) -> tuple[TunDevice | PacketSocketDevice, str | None]:

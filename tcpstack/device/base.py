@@ -28,8 +28,9 @@ class Device(Protocol):
     """A source and sink of IP packets.
 
     name      what to call it in messages ("tun0")
-    mtu       the largest packet that goes over the wire, in octets
-    offload   what it does for those that send by it; what arrives may have as much left undone
+    mtu       the largest packet that goes over the wire, in octets; superpackets are larger
+    offload   what it does for those that send by it, for as long as it is open; what arrives may have as much left
+              undone (wire/segmentation.py does it), but has not where there is none
     on_ready  set by whoever reads: called (with no arguments, from any turn of the loop) when a device
               without a descriptor has packets to give; devices with a descriptor never call it
     """

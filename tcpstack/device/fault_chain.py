@@ -15,9 +15,9 @@ from typing import Any
 
 from ..core.events import FaultHit, Tracer
 from ..wire.packet import Packet
+from ..wire.segmentation import wire_packets
 from .base import next_packet_id
 from .fault_lines import LineStage, ReorderStage
-from .fault_octets import as_on_the_wire
 from .fault_rules import (
     OUT,
     Blackhole,
@@ -102,7 +102,7 @@ class FaultChain:
         """A packet comes from the end where it was sent: IN means towards the stack. False where `deliver` would not
         have it now; what a rule takes counts as sent, since it is the network that lost it, not a queue of ours."""
         taken = True
-        for piece in as_on_the_wire(packet):
+        for piece in wire_packets(packet):
             taken = self._enter(Passage(piece, direction), now_ns) and taken
         return taken
 

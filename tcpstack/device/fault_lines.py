@@ -12,6 +12,8 @@ HOLD_LIMIT_NS = 20_000_000
 """The longest that reordering holds a packet back where nothing comes to overtake it."""
 MOST_OVERTAKING = 3
 """Three later packets make three duplicate acknowledgements (RFC 5681 3.2): at times taken for a loss."""
+MOST_HELD = 3
+"""So many of a direction are held back at once: were there no limit, nothing might be left to overtake them."""
 
 
 class LineStage(Stage[Delay | Rate]):
@@ -71,14 +73,15 @@ class _Held:
 
 
 class ReorderStage(Stage[Reorder]):
-    """Any packet that passes in a held one's direction overtakes it, whether the rule is for it or not."""
+    """Any packet that passes in a held one's direction overtakes it, whether the rule is for it or not; so does a later
+    one that was held and is let go first."""
 
     def __init__(self, rule: Reorder, place: Place) -> None:
         super().__init__(rule, place)
-        self._held: list[_Held] = []  # by the time they are due, since all wait equally long
+        self._held: list[_Held] = []  # in the order of arrival, in which they fall due, since all wait equally long
 
     def take(self, passage: Passage, now_ns: int) -> bool:
-        if self.selects(passage) and self.draws(self.rule.probability, passage):
+        if self.selects(passage) and self.draws(self.rule.probability, passage) and self._has_room(passage):
             return self.act(passage, now_ns)
         overtaken = self._overtaken(passage.direction) if self._held else ()
         taken = self.onward(passage, now_ns)
@@ -106,11 +109,20 @@ class ReorderStage(Stage[Reorder]):
     def clear(self) -> None:
         self._held.clear()
 
+    def _has_room(self, passage: Passage) -> bool:
+        return sum(held.passage.direction == passage.direction for held in self._held) < MOST_HELD
+
     def _overtaken(self, direction: str) -> list[_Held]:
-        """Count one packet that passes; those that have waited for enough of them, which are held no more."""
-        for held in self._held:
-            if held.passage.direction == direction:
-                held.overtaking -= 1
-        enough = [held for held in self._held if not held.overtaking]
-        self._held = [held for held in self._held if held.overtaking]
-        return enough
+        """Count one packet that passes; those that have waited for enough of them, in the order in which they go."""
+        waiting = [held for held in self._held if held.passage.direction == direction]
+        for held in waiting:
+            held.overtaking -= 1
+        going: list[_Held] = []
+        while (ready := next((held for held in waiting if not held.overtaking), None)) is not None:
+            # It overtakes those that came before it. They had some to wait for yet, or they would have gone first.
+            for earlier in waiting[: waiting.index(ready)]:
+                earlier.overtaking -= 1
+            waiting.remove(ready)
+            self._held.remove(ready)
+            going.append(ready)
+        return going

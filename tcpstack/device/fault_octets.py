@@ -1,4 +1,4 @@
-"""What fault rules do to the octets of a packet: dividing superpackets, flipping bits, rewriting TCP headers.
+"""What fault rules do to the octets of a packet: flipping bits, rewriting TCP headers.
 
 A packet is never changed in place, since others may hold it: each function makes a new one. A simulated packet that
 carries an object is encoded where its octets are to change; what merely passes stays an object.
@@ -6,14 +6,14 @@ carries an object is encoded where its octets are to change; what merely passes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
-from ..core.segment import CWR, FIN, PSH, Segment
+from ..core.segment import Segment
 from ..wire import icmp
-from ..wire.checksum import PROTOCOL_TCP, checksum, pseudo_header
 from ..wire.icmp import IcmpMessage
 from ..wire.objects import ObjectPacket, decode, wire_packet
-from ..wire.packet import CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, Packet
+from ..wire.packet import CHECKSUM_VERIFIED, Packet
+from ..wire.segmentation import renew_checksums, renew_ip_checksum, tcp_start
 
 _END_OF_OPTIONS, _NO_OPERATION, _MSS, _WINDOW_SCALE = 0, 1, 2, 3
 _ECN_CAPABLE = (1, 2)  # ECT(1), ECT(0): RFC 3168 5
@@ -26,38 +26,6 @@ def segment_of(packet: Packet) -> Segment | None:
         packet = Packet((packet.data(),), CHECKSUM_VERIFIED, id=packet.id)
     content = decode(packet)
     return content if isinstance(content, Segment) else None
-
-
-def as_on_the_wire(packet: Packet) -> Sequence[Packet]:
-    """The packets that a network card would make of this one: it, unless offload left something to do.
-
-    A TCP superpacket is divided into segments of gso_size octets of text: each with its own length, sequence number
-    and checksums and, in IPv4, the next Identification; FIN and PSH only on the last, CWR only on the first (RFC 3168
-    6.1.2: one loss is one reduction). A partial checksum is completed. All keep the packet's id. What is not TCP stays
-    as it is; so does an urgent pointer, as on Linux.
-    """
-    if not packet.gso_size and packet.checksum != CHECKSUM_PARTIAL:
-        return (packet,)
-    octets = wire_packet(packet).data()
-    segment = segment_of(Packet((octets,)))
-    if segment is None:
-        return (packet,)
-    start = _tcp_start(octets)
-    end = start + (octets[start + 12] >> 4) * 4
-    text_end = end + segment.payload_len
-    step = packet.gso_size or segment.payload_len or 1
-    pieces = []
-    for offset in range(end, max(text_end, end + 1), step):
-        piece = bytearray(octets[:end] + octets[offset : min(offset + step, text_end)])
-        _set_ip_length(piece, (offset - end) // step)
-        piece[start + 4 : start + 8] = ((segment.seq + offset - end) & 0xFFFFFFFF).to_bytes(4, "big")
-        if offset + step < text_end:
-            piece[start + 13] &= ~(FIN | PSH)
-        if offset > end:
-            piece[start + 13] &= ~CWR
-        _renew_checksums(piece, start)
-        pieces.append(Packet((bytes(piece),), id=packet.id))
-    return pieces
 
 
 def with_a_flipped_bit(packet: Packet, draw: Callable[[int], int]) -> Packet:
@@ -118,7 +86,7 @@ def with_congestion_marked(packet: Packet) -> Packet | None:
         return None
     octets[1] |= _CONGESTION_EXPERIENCED << shift
     if is_v4:
-        _renew_ip_checksum(octets)
+        renew_ip_checksum(octets)
     return Packet((bytes(octets),), packet.checksum, packet.gso_size, packet.id)
 
 
@@ -144,7 +112,7 @@ def _with_edited_header(packet: Packet, edit: Callable[[bytearray], None]) -> Pa
     if not isinstance(decode(packet), Segment):
         return None
     octets = wire_packet(packet).data()
-    start = _tcp_start(octets)
+    start = tcp_start(octets)
     end = start + (octets[start + 12] >> 4) * 4
     header = bytearray(octets[start:end])
     edit(header)
@@ -152,7 +120,7 @@ def _with_edited_header(packet: Packet, edit: Callable[[bytearray], None]) -> Pa
         return None
     edited = bytearray(octets)
     edited[start:end] = header
-    _renew_checksums(edited, start)
+    renew_checksums(edited, start)
     return Packet((bytes(edited),), id=packet.id)
 
 
@@ -166,40 +134,3 @@ def _options(tcp: bytearray) -> Iterator[tuple[int, int, int]]:
             return
         yield kind, position, length
         position += length
-
-
-def _tcp_start(octets: bytes) -> int:
-    """Where the TCP header begins in a packet that is known to decode as a segment."""
-    if octets[0] >> 4 == 4:
-        return (octets[0] & 15) * 4
-    start, protocol = 40, octets[6]
-    while protocol != PROTOCOL_TCP:  # an extension header: the next one's kind, its own length (RFC 8200 4)
-        protocol, start = octets[start], start + 8 + octets[start + 1] * 8
-    return start
-
-
-def _set_ip_length(octets: bytearray, number: int) -> None:
-    """Have the IP header tell this packet's length, as the `number`th that was made of one."""
-    if octets[0] >> 4 == 4:
-        octets[2:4] = len(octets).to_bytes(2, "big")
-        octets[4:6] = ((int.from_bytes(octets[4:6], "big") + number) & 0xFFFF).to_bytes(2, "big")
-    else:
-        octets[4:6] = (len(octets) - 40).to_bytes(2, "big")
-
-
-def _renew_checksums(octets: bytearray, start: int) -> None:
-    """Make the TCP checksum anew, and that of an IPv4 header; octets past the IP length are padding."""
-    if octets[0] >> 4 == 4:
-        _renew_ip_checksum(octets)
-        source, destination, end = octets[12:16], octets[16:20], int.from_bytes(octets[2:4], "big")
-    else:
-        source, destination, end = octets[8:24], octets[24:40], 40 + int.from_bytes(octets[4:6], "big")
-    octets[start + 16 : start + 18] = b"\0\0"
-    covered = (pseudo_header(bytes(source), bytes(destination), end - start), bytes(octets[start:end]))
-    octets[start + 16 : start + 18] = checksum(covered).to_bytes(2, "big")
-
-
-def _renew_ip_checksum(octets: bytearray) -> None:
-    length = (octets[0] & 15) * 4
-    octets[10:12] = b"\0\0"
-    octets[10:12] = checksum((bytes(octets[:length]),)).to_bytes(2, "big")

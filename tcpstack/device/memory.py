@@ -31,9 +31,7 @@ class MemoryDevice:
         "_announced", "_arrived", "_closed", "_peer", "_queue_packets", "dropped", "mtu", "name", "offload", "on_ready",
     )  # fmt: skip
 
-    def __init__(
-        self, name: str, mtu: int, queue_packets: int = QUEUE_PACKETS, offload: Offload = NO_OFFLOAD
-    ) -> None:
+    def __init__(self, name: str, mtu: int, queue_packets: int = QUEUE_PACKETS, offload: Offload = NO_OFFLOAD) -> None:
         self.name = name
         self.mtu = mtu
         self.offload = offload

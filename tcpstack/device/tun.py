@@ -15,11 +15,12 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 import pytun
 
 from ..core.segment import Buffer
-from ..wire.packet import CHECKSUM_UNVERIFIED, LARGEST_PACKET, NO_OFFLOAD, Offload, Packet
+from ..wire.packet import CHECKSUM_UNVERIFIED, FULL_OFFLOAD, LARGEST_PACKET, NO_OFFLOAD, Offload, Packet
 from . import virtio
 from .base import DeviceError, next_packet_id
 
@@ -35,7 +36,7 @@ _IFREQ = struct.Struct("16sH22x")  # struct ifreq as TUNGETIFF fills it: the nam
 
 # What to ask for, best first: a kernel refuses all of a request of which it knows not all.
 _OFFLOADS = (
-    (_F_CSUM | _F_TSO4 | _F_TSO6 | _F_TSO_ECN, Offload(True, True, True, True)),
+    (_F_CSUM | _F_TSO4 | _F_TSO6 | _F_TSO_ECN, FULL_OFFLOAD),
     (_F_CSUM | _F_TSO4 | _F_TSO6, Offload(True, True, True)),
     (_F_CSUM | _F_TSO4, Offload(True, True)),
     (_F_CSUM, Offload(True)),
@@ -189,15 +190,18 @@ class TunDevice:
         fd = self._fd
         if self._has_headers:
             fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("=i", virtio.HEADER_BYTES))
+        granted = NO_OFFLOAD
         for flags, offload in _OFFLOADS if wanted else _OFFLOADS[-1:]:
             try:
                 fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
             except OSError:
                 continue
-            if wanted and offload is not _OFFLOADS[0][1]:
-                _log.warning("%s: this kernel offers only %s: more packets cross, and slower", self.name, offload)
-            return offload
-        return NO_OFFLOAD
+            granted = offload
+            break
+        if wanted and granted != FULL_OFFLOAD:
+            missing = ", ".join(field.name for field in fields(granted) if not getattr(granted, field.name))
+            _log.warning("%s: this kernel takes no %s off us: more packets cross, and slower", self.name, missing)
+        return granted
 
     def _failure(self, error: OSError) -> DeviceError:
         if self._fd < 0:

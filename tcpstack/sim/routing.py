@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..core.segment import Segment
 from ..wire import icmp
-from ..wire.checksum import checksum
 from ..wire.icmp import IcmpMessage
 from ..wire.objects import ObjectPacket, decode, wire_packet
 from ..wire.packet import Packet
+from ..wire.segmentation import renew_ip_checksum
 
 
 def source_of(packet: Packet) -> bytes:
@@ -39,7 +39,8 @@ def with_hop_counted(packet: Packet) -> Packet | None:
     if data[position] <= 1:
         return None
     data[position] -= 1
-    _renew_checksum(data)
+    if position == 8:
+        renew_ip_checksum(data)
     return Packet((bytes(data),), packet.checksum, packet.gso_size, packet.id)
 
 
@@ -69,11 +70,3 @@ def _error(packet: Packet, source: bytes, type4: int, type6: int, code: int, wor
         return None
     original = wire_packet(packet).data()
     return icmp.error(source, source_of(packet), type4 if len(source) == 4 else type6, code, original, word)
-
-
-def _renew_checksum(data: bytearray) -> None:
-    """Make the IPv4 header's checksum anew; IPv6 has none."""
-    if data[0] >> 4 == 4:
-        length = (data[0] & 15) * 4
-        data[10:12] = b"\0\0"
-        data[10:12] = checksum((bytes(data[:length]),)).to_bytes(2, "big")

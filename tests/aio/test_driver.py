@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tcpstack.aio.driver import BATCH_PACKETS, BATCHES_PER_TURN, ConnectionUser, Driver
-from tcpstack.wire.packet import Packet
+from tcpstack.wire.packet import NO_OFFLOAD, Packet
 from tests.aio.recorder import eventually, turns
 
 SECOND_NS = 1_000_000_000
 
 
 class ScriptedDevice:
-    name, mtu = "scripted", 1500
+    name, mtu, offload = "scripted", 1500, NO_OFFLOAD
 
     def __init__(self) -> None:
         self.on_ready: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import dpkt
 from hypothesis import strategies as st
 
 from tcpstack.core import segment as tcp
@@ -124,6 +125,17 @@ def with_ecn(packet: Packet, bits: int) -> Packet:
     else:
         octets[1] |= bits << 4
     return Packet((bytes(octets),), packet.checksum, packet.gso_size, packet.id)
+
+
+def parsed(packet: Packet) -> dpkt.ip.IP | dpkt.ip6.IP6:
+    """The packet as dpkt sees it, which also agrees with its lengths and checksums."""
+    octets = packet.data()
+    ip = dpkt.ip.IP(octets) if octets[0] >> 4 == 4 else dpkt.ip6.IP6(octets)
+    again = dpkt.ip.IP(octets) if octets[0] >> 4 == 4 else dpkt.ip6.IP6(octets)
+    again.sum = again.data.sum = 0  # dpkt computes on output what is zero
+    assert bytes(again) == octets
+    assert (ip.len if octets[0] >> 4 == 4 else ip.plen + 40) == len(octets)
+    return ip
 
 
 SYN_OPTIONS = Options(mss=1460, wscale=7, sack_permitted=True, timestamps=(1, 0))

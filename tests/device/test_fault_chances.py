@@ -8,9 +8,11 @@ import pytest
 
 from tcpstack.core import segment as tcp
 from tcpstack.core.events import Event, FaultHit
+from tcpstack.device.fault_lines import MOST_HELD
 from tcpstack.device.faults import (
     HOLD_LIMIT_NS,
     MOST_OVERTAKING,
+    OUT,
     FaultyDevice,
     Loss,
     Reorder,
@@ -20,6 +22,7 @@ from tcpstack.device.memory import MemoryDevice
 from tcpstack.wire.dpkt_codec import Dropped, decode
 from tcpstack.wire.packet import CHECKSUM_VERIFIED, Packet
 from tests.device.faulty_pair import a_packet, a_ping, faulty, received, sent
+from tests.device.faulty_wire import Wire, a_segment, as_octets
 
 
 def lost(device: FaultyDevice, peer: MemoryDevice, incoming: bool = False, count: int = 4000) -> list[int]:
@@ -128,6 +131,21 @@ def test_reorder_lets_one_to_three_later_packets_overtake() -> None:
         overtaking = [later for later in packets[n + 1 : n + 30] if later.id in place and later.id not in held]
         ahead = sum(place[later.id] < place[packet.id] for later in overtaking)
         assert 1 <= ahead <= MOST_OVERTAKING if packet.id in held else ahead == 0
+
+
+@pytest.mark.parametrize("percent", [5, 20, 50, 90, 100])
+def test_reorder_lets_no_more_overtake_however_often_it_holds_back(percent: int) -> None:
+    wire = Wire(f"reorder {percent}%")
+    for n in range(1, 1001):
+        wire.put(as_octets(a_segment(packet_id=n)), OUT, n * 1000)
+    passed = wire.ids()
+    overtaking = {n: sum(earlier > n for earlier in passed[:at]) for at, n in enumerate(passed)}
+    held = {hit.packet_id for hit in wire.hits}
+    still_held = {*range(1, 1001)} - {*passed}
+    assert len(still_held) <= MOST_HELD
+    assert {n for n, count in overtaking.items() if count} == held - still_held
+    assert {overtaking[n] for n in held - still_held} == {1, 2, 3}
+    assert len(held) >= min(percent, 50) * 8
 
 
 def test_reorder_with_nothing_to_overtake_lets_go_after_its_limit() -> None:

@@ -1,8 +1,7 @@
-"""What rules do to octets: superpackets divided, held against dpkt; headers edited; marks; a router's answer."""
+"""What rules do to octets: headers edited; marks; a router's answer."""
 
 from __future__ import annotations
 
-import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from tcpstack.core import segment as tcp
 from tcpstack.core.segment import Options, Segment
 from tcpstack.device.fault_octets import (
-    as_on_the_wire,
     too_big,
     with_a_flipped_bit,
     with_congestion_marked,
@@ -18,129 +16,13 @@ from tcpstack.device.fault_octets import (
     without_options,
 )
 from tcpstack.wire import icmp
-from tcpstack.wire.checksum import ones_complement_sum, pseudo_header
 from tcpstack.wire.dpkt_codec import Dropped, decode, encode
 from tcpstack.wire.icmp import IcmpMessage
 from tcpstack.wire.objects import ObjectPacket
 from tcpstack.wire.packet import CHECKSUM_PARTIAL, CHECKSUM_UNVERIFIED, CHECKSUM_VERIFIED, Packet
+from tcpstack.wire.segmentation import wire_packets
 from tests.device.faulty_pair import OURS, OURS_V6, PEER, PEER_V6
-from tests.device.faulty_wire import SYN_OPTIONS, a_segment, an_echo, as_octets, with_ecn
-
-EVERY_FLAG = tcp.ACK | tcp.PSH | tcp.FIN | tcp.CWR | tcp.ECE
-
-
-def partial(segment: Segment, gso_size: int = 0, ident: int = 0) -> Packet:
-    """The segment's packet as a kernel gives it to a card: the checksum field holds the pseudo-header's sum only."""
-    octets = bytearray(encode(segment, ident=ident).data())
-    start = 20 if len(segment.src) == 4 else 40
-    summed = ones_complement_sum((pseudo_header(segment.src, segment.dst, len(octets) - start),))
-    octets[start + 16 : start + 18] = summed.to_bytes(2, "big")
-    return Packet((bytes(octets),), CHECKSUM_PARTIAL, gso_size, segment.packet_id)
-
-
-def parsed(packet: Packet) -> dpkt.ip.IP | dpkt.ip6.IP6:
-    """The packet as dpkt sees it, which also agrees with its lengths and checksums."""
-    octets = packet.data()
-    ip = dpkt.ip.IP(octets) if octets[0] >> 4 == 4 else dpkt.ip6.IP6(octets)
-    again = dpkt.ip.IP(octets) if octets[0] >> 4 == 4 else dpkt.ip6.IP6(octets)
-    again.sum = again.data.sum = 0  # dpkt computes on output what is zero
-    assert bytes(again) == octets
-    assert (ip.len if octets[0] >> 4 == 4 else ip.plen + 40) == len(octets)
-    return ip
-
-
-# --- dividing ---------------------------------------------------------------------------------------------
-
-
-@given(
-    st.binary(min_size=1, max_size=9000),
-    st.integers(1, 3000),
-    st.booleans(),
-    st.sampled_from([None, Options(timestamps=(5, 6)), Options(sack=((1, 2),))]),
-    st.integers(0, 2**32 - 1),
-    st.integers(0, 65535),
-)
-def test_superpacket_becomes_segments_that_dpkt_agrees_with(
-    text: bytes, gso_size: int, v6: bool, options: Options | None, seq: int, ident: int
-) -> None:
-    segment = a_segment(EVERY_FLAG, text, options=options, seq=seq, v6=v6, packet_id=77)
-    pieces = as_on_the_wire(partial(segment, gso_size, ident))
-    ips = [parsed(piece) for piece in pieces]
-    tcps = [ip.data for ip in ips]
-    assert b"".join(each.data for each in tcps) == text
-    assert [len(each.data) for each in tcps[:-1]] == [gso_size] * (len(tcps) - 1)
-    assert 1 <= len(tcps[-1].data) <= gso_size
-    assert [each.seq for each in tcps] == [(seq + n * gso_size) % 2**32 for n in range(len(tcps))]
-    assert [bool(each.flags & tcp.FIN) for each in tcps] == [bool(each.flags & tcp.PSH) for each in tcps]
-    assert [bool(each.flags & tcp.FIN) for each in tcps] == [False] * (len(tcps) - 1) + [True]
-    assert [bool(each.flags & tcp.CWR) for each in tcps] == [True] + [False] * (len(tcps) - 1)
-    assert all(each.flags & tcp.ACK and each.flags & tcp.ECE for each in tcps)
-    assert {(each.ack, each.win, each.opts) for each in tcps} == {(7, 5000, tcps[0].opts)}
-    if not v6:
-        assert [ip.id for ip in ips] == [(ident + n) % 2**16 for n in range(len(ips))]
-        assert all(ip.df for ip in ips)
-    assert {(piece.id, piece.gso_size, piece.checksum) for piece in pieces} == {(77, 0, CHECKSUM_UNVERIFIED)}
-    first = decode(pieces[0])
-    assert isinstance(first, Segment)
-    assert first.options == options
-
-
-@pytest.mark.parametrize("v6", [False, True])
-@pytest.mark.parametrize("text", [b"", b"odd", b"x" * 1460])
-def test_partial_checksum_is_completed_to_what_the_codec_would_have_made(v6: bool, text: bytes) -> None:
-    segment = a_segment(tcp.ACK | tcp.FIN, text, v6=v6, options=SYN_OPTIONS)
-    packet = partial(segment)
-    assert packet.data() != encode(segment).data()
-    (completed,) = as_on_the_wire(packet)
-    assert completed.data() == encode(segment).data()
-    assert completed.checksum == CHECKSUM_UNVERIFIED
-
-
-@pytest.mark.parametrize("checksum", [CHECKSUM_UNVERIFIED, CHECKSUM_VERIFIED])
-def test_packet_without_offload_stays_the_very_same(checksum: int) -> None:
-    packet = encode(a_segment(text=b"text"))
-    packet.checksum = checksum
-    (same,) = as_on_the_wire(packet)
-    assert same is packet
-    carried = ObjectPacket(a_segment())
-    assert as_on_the_wire(carried) == (carried,)
-
-
-def test_vouched_superpacket_gets_checksums_too() -> None:
-    packet = encode(a_segment(text=bytes(3000)))
-    packet.checksum, packet.gso_size = CHECKSUM_VERIFIED, 1000
-    assert [len(parsed(piece).data.data) for piece in as_on_the_wire(packet)] == [1000, 1000, 1000]
-
-
-def test_superpacket_of_chunks_keeps_what_the_chunks_held() -> None:
-    segment = a_segment(text=b"abcdef")
-    segment.payload = (b"ab", memoryview(b"xcdx")[1:3], b"ef")
-    packet = encode(segment)
-    packet.gso_size = 4
-    assert [parsed(piece).data.data for piece in as_on_the_wire(packet)] == [b"abcd", b"ef"]
-
-
-def test_extension_header_stays_in_front_of_each_piece() -> None:
-    plain = encode(a_segment(text=b"abcdef", v6=True)).data()
-    hop_by_hop = bytes((6, 0, 1, 4, 0, 0, 0, 0))
-    octets = plain[:4] + (len(plain) - 40 + 8).to_bytes(2, "big") + b"\0" + plain[7:40] + hop_by_hop + plain[40:]
-    pieces = as_on_the_wire(Packet((octets,), CHECKSUM_PARTIAL, 4))
-    segments = [decode(piece) for piece in pieces]
-    assert [segment.text() for segment in segments if isinstance(segment, Segment)] == [b"abcd", b"ef"]
-    assert all(piece.data()[40:48] == hop_by_hop for piece in pieces)
-
-
-@pytest.mark.parametrize("octets", [b"", b"\x45", b"\xff" * 60, bytes(100), encode(a_segment()).data()[:-1]])
-def test_superpacket_that_is_no_segment_stays_as_it_is(octets: bytes) -> None:
-    packet = Packet((octets,), CHECKSUM_PARTIAL, 100)
-    assert as_on_the_wire(packet) == (packet,)
-
-
-def test_octets_behind_the_ip_length_belong_to_no_piece() -> None:
-    octets = encode(a_segment(text=b"abcdef")).data() + b"padding"
-    pieces = as_on_the_wire(Packet((octets,), CHECKSUM_PARTIAL, 4))
-    assert [parsed(piece).data.data for piece in pieces] == [b"abcd", b"ef"]
-
+from tests.device.faulty_wire import a_segment, an_echo, as_octets, parsed, with_ecn
 
 # --- editing ----------------------------------------------------------------------------------------------
 
@@ -191,7 +73,7 @@ def raw_options(octets: bytes, text: bytes = b"") -> Packet:
     segment = a_segment(text=padded + text, options=None)
     data = bytearray(encode(segment).data())
     data[32] = (5 + len(padded) // 4) << 4
-    (packet,) = as_on_the_wire(Packet((bytes(data),), CHECKSUM_PARTIAL))
+    (packet,) = wire_packets(Packet((bytes(data),), CHECKSUM_PARTIAL))
     return packet
 
 

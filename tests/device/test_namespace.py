@@ -185,7 +185,7 @@ def test_command_that_deletes_the_veth_pair_ends_the_device():
 
 
 NO_NODE = NoTunError(errno.ENOENT, "there is no node", "make one")
-REQUEST = {"device": "auto", "name": "tun0", "addresses": [], "mtu": 1500, "txqueuelen": 1}
+REQUEST = {"device": "auto", "offload": True, "name": "tun0", "addresses": [], "mtu": 1500, "txqueuelen": 1}
 
 
 def refuse(error: DeviceError) -> Callable[..., None]:

@@ -21,7 +21,7 @@ from tcpstack.device import netlink, tun
 from tcpstack.device.base import DeviceError
 from tcpstack.device.tun import TunDevice
 from tcpstack.wire.checksum import checksum
-from tcpstack.wire.packet import CHECKSUM_UNVERIFIED, Packet
+from tcpstack.wire.packet import CHECKSUM_PARTIAL, CHECKSUM_UNVERIFIED, FULL_OFFLOAD, NO_OFFLOAD, Packet
 
 pytestmark = pytest.mark.tun
 CLONE_NEWNET = 0x40000000
@@ -122,14 +122,17 @@ def test_open_of_a_persistent_device_attaches_and_asks_its_mtu(inside):
 
 
 @pytest.mark.kernel
-def test_open_of_a_device_with_virtio_headers_still_gives_bare_packets(inside):
-    inside(ip, "tuntap", "add", "dev", "tun0", "mode", "tun", "vnet_hdr")
-    device = inside(TunDevice.open, "tun0")
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("headers", [(), ("vnet_hdr",)], ids=["bare", "vnet_hdr"])
+def test_open_of_a_persistent_device_takes_virtio_headers_or_not_however_it_was_made(inside, headers, offload):
+    inside(ip, "tuntap", "add", "dev", "tun0", "mode", "tun", *headers)
+    device = inside(TunDevice.open, "tun0", offload=offload)
     inside(netlink.configure, "tun0", ["10.9.0.1/24"])
 
-    inside(kernel_sends, b"bare")
+    inside(kernel_sends, b"hello")
 
-    assert device.receive(10, 0)[0].data()[0] == 0x45
+    assert device.receive(10, 0)[0].data()[28:] == b"hello"
+    assert (device.offload == NO_OFFLOAD) is not offload
     device.close()
 
 
@@ -205,12 +208,31 @@ def test_from_fd_refuses_what_is_no_tun_and_leaves_it_open():
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("flags", [0x1002, 0x5001], ids=["TAP", "virtio headers"])
-def test_from_fd_refuses_a_device_whose_packets_are_not_bare(inside, flags):
-    fd = inside(attach, flags)
-    with pytest.raises(DeviceError, match="doesn't carry bare IP packets"):
+def test_from_fd_refuses_a_device_whose_packets_are_not_ip(inside):
+    fd = inside(attach, 0x1002)  # IFF_TAP
+    with pytest.raises(DeviceError, match="doesn't carry IP packets: open it with IFF_TUN"):
         TunDevice.from_fd(fd)
     os.close(fd)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("flags", [0x1001, 0x5001], ids=["bare", "vnet_hdr"])
+def test_from_fd_sees_whether_there_are_virtio_headers(inside, flags, offload):
+    """Without any there is no offload, however much it is asked for."""
+    device = TunDevice.from_fd(inside(attach, flags), offload=offload)
+    inside(netlink.configure, "x0", ["10.9.0.1/24"])
+    inside(kernel_sends, b"hello")
+    [packet] = device.receive(10, 0)
+    assert packet.data()[28:] == b"hello"
+    with inside(kernel_listens) as receiver:
+        assert device.send(Packet((datagram(receiver.getsockname()[1], b"answer"),)), 0)
+        assert receiver.recv(100) == b"answer"
+    has_offload = offload and flags == 0x5001
+    assert (device.offload, packet.checksum) == (
+        (FULL_OFFLOAD, CHECKSUM_PARTIAL) if has_offload else (NO_OFFLOAD, CHECKSUM_UNVERIFIED)
+    )
+    device.close()
 
 
 # Packets in
@@ -223,7 +245,7 @@ def test_receive_gives_the_waiting_packets_in_order_with_numbers_of_their_own(in
 
     assert [packet.data()[28:] for packet in packets] == [b"one", b"two"]
     assert 0 < packets[0].id < packets[1].id
-    assert {(packet.checksum, packet.gso_size) for packet in packets} == {(CHECKSUM_UNVERIFIED, 0)}
+    assert {(packet.checksum, packet.gso_size) for packet in packets} == {(CHECKSUM_PARTIAL, 0)}
 
 
 @pytest.mark.kernel

@@ -7,7 +7,8 @@ raises Violation; a failing case is shrunk (shrink.py) to a small one, which can
 from __future__ import annotations
 
 from .case import Case, Plan, Talk, draw_case
-from .play import Result, Violation, play
+from .play import Result, play
 from .shrink import shrink
+from .watch import Violation
 
 __all__ = ["Case", "Plan", "Result", "Talk", "Violation", "draw_case", "play", "shrink"]

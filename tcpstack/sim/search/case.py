@@ -45,6 +45,7 @@ class Talk:
 class Case:
     """Two hosts, `routers` between them, lines there and back, fault rules at each host, conversations.
 
+    `offloads` says which hosts send and get superpackets.
     The network is as bad as this for `lasts_ns`; then it heals, everyone reads on and finishes.
     """
 
@@ -57,6 +58,7 @@ class Case:
     configs: tuple[Config, Config] = (Config(), Config())
     talks: tuple[Talk, ...] = ()
     lasts_ns: int = 20 * SECOND_NS
+    offloads: tuple[bool, bool] = (False, False)
 
     @property
     def is_clean(self) -> bool:
@@ -79,10 +81,11 @@ def draw_case(seed: int) -> Case:
         octets=bool(seed & 1),
         routers=draw.choice((0, 0, 0, 1, 2)),
         lines=(_draw_line(draw), _draw_line(draw)),
-        faults=(_draw_faults(draw, both_open), _draw_faults(draw, both_open)),
+        faults=_with_one_corrupt((_draw_faults(draw, both_open), _draw_faults(draw, both_open))),
         configs=configs,
         talks=tuple(sorted(talks, key=lambda talk: talk.at_ns)),
         lasts_ns=draw.choice((1, 5, 20, 60)) * SECOND_NS,
+        offloads=(draw.random() < 0.5, draw.random() < 0.5),
     )
 
 
@@ -120,6 +123,18 @@ def _draw_faults(draw: random.Random, both_open: bool) -> tuple[str, ...]:
     # Where both ends open at once, each has offered before it hears; a middlebox that then strips one direction's
     # window scale leaves them in disagreement about it, which neither can see (RFC 7323 2.2).
     return tuple(rule for rule in rules if not (both_open and "wscale" in rule))
+
+
+def _with_one_corrupt(faults: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The rules, of those that corrupt only the first."""
+    # Two rules could flip two bits of one packet, and where these stand in the same column of its words the sum can be
+    # what it was: what is heard wrong then is the weakness of the ones'-complement checksum, not the engine's.
+    corrupting = [(host, at) for host in range(2) for at, rule in enumerate(faults[host]) if rule.startswith("corrupt")]
+    spared = corrupting[1:]
+    first, second = (
+        tuple(rule for at, rule in enumerate(faults[host]) if (host, at) not in spared) for host in range(2)
+    )
+    return first, second
 
 
 def _draw_config(draw: random.Random) -> Config:

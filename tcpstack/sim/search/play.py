@@ -12,24 +12,20 @@ from ...core.config import MILLISECOND_NS, SECOND_NS
 from ...core.connection import Connection
 from ...core.events import CongestionChange, Event, SegmentIn, SegmentOut, Tracer
 from ...core.readiness import CONNECTED, EOF, READABLE, RESET
-from ...core.segment import ACK, RST, SYN, FourTuple, Segment
-from ...core.seq import MASK
+from ...core.segment import SYN, FourTuple
 from ...device.pipe import Line
 from ...stack.listener import Listener
 from ...wire.codec import DPKT
 from ...wire.objects import OBJECTS
 from ..network import Network, Router, SimHost
 from .case import Case, Plan, Talk
+from .watch import Violation, Wire
 
 EVENTS_PER_SECOND = 60_000
 """What a simulated second may cost at the very most, beyond what the octets sent in it explain."""
 HEALED = Line(delay_ns=MILLISECOND_NS)
 GRACE_NS = 2_000 * SECOND_NS
 """What healed connections may take to end: several backed-off timeouts, and the slowest reader of all."""
-
-
-class Violation(AssertionError):
-    """The engine did what it must not. The message says what, when and to whom."""
 
 
 @dataclass(slots=True)
@@ -153,68 +149,23 @@ class _End:
             self.eof = True
 
 
-class _Wire:
-    """Watches what one host puts on the wire."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._edges: dict[FourTuple, int] = {}
-        self._shifts: dict[FourTuple, int] = {}
-        self._sent: dict[FourTuple, int] = {}
-        self.segments = 0
-        self.resent = ""
-
-    def on_out(self, segment: Segment) -> None:
-        self.segments += 1
-        flow = (segment.src, segment.sport, segment.dst, segment.dport)
-        if not segment.reason:
-            raise Violation(f"{self._name}: {segment} was sent without a reason")
-        if segment.flags & SYN:
-            self._edges.pop(flow, None)
-            self._sent.pop(flow, None)
-            scale = segment.options.wscale if segment.options else None
-            self._shifts[flow] = scale or 0
-        if segment.flags & RST:
-            return
-        if segment.flags & ACK and not segment.flags & SYN:
-            self._check_edge(flow, segment)
-        if segment.len and "probe" not in segment.reason:
-            self._note_resent(flow, segment)
-
-    def scaling_off(self, flow: FourTuple) -> None:
-        """The peer did not offer scaling: our fields are octets."""
-        self._shifts[flow] = 0
-
-    def _check_edge(self, flow: FourTuple, segment: Segment) -> None:
-        edge = segment.ack + (segment.wnd << self._shifts.get(flow, 0))
-        before = self._edges.get(flow)
-        if before is not None and (edge - before) & MASK >= 1 << 31:
-            raise Violation(f"{self._name}: the window's right edge moves left by {(before - edge) & MASK}: {segment}")
-        self._edges[flow] = edge
-
-    def _note_resent(self, flow: FourTuple, segment: Segment) -> None:
-        end = (segment.seq + segment.len) & MASK
-        before = self._sent.get(flow)
-        if before is not None and (end - before - 1) & MASK >= 1 << 31:
-            self.resent = self.resent or f"{self._name}: {segment} ({segment.reason})"
-        else:
-            self._sent[flow] = end
-
-
 class _Player:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.healed = False
         self.network = network = Network(case.seed, codec=DPKT if case.octets else OBJECTS)
         prefix = ("10.0.0.{}/24", "fd00::{}/64")[case.version == 6]
-        self._wires = (_Wire("a"), _Wire("b"))
+        self._wires = tuple(Wire(*each) for each in zip(("a", "b"), case.offloads, strict=True))
         self.hosts = tuple(
             network.host(
-                name, prefix.format(number), config=config, faults=faults, tracer=self._tracer(number - 1, wire)
+                "ab"[number],
+                prefix.format(number + 1),
+                config=case.configs[number],
+                faults=case.faults[number],
+                offload=case.offloads[number],
+                tracer=self._tracer(number, self._wires[number]),
             )
-            for number, (name, config, faults, wire) in enumerate(
-                zip(("a", "b"), case.configs, case.faults, self._wires, strict=True), 1
-            )
+            for number in range(2)
         )
         self._join()
         self._ends: list[_End] = []
@@ -251,7 +202,7 @@ class _Player:
         for left, right in pairwise(near):
             network.link(left, right, *self.case.lines)
 
-    def _tracer(self, number: int, wire: _Wire) -> Tracer:
+    def _tracer(self, number: int, wire: Wire) -> Tracer:
         def watch(event: Event) -> None:
             if isinstance(event, SegmentOut):
                 wire.on_out(event.segment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -11,6 +12,10 @@ from ...device.pipe import Line
 from .case import Case, Plan, Talk
 
 T = TypeVar("T")
+
+_NAME = re.compile(r"^\w+: ")
+_WORD = re.compile(r"\b[a-z']{2,}\b")
+_KIND_WORDS = 4
 
 
 def shrink(case: Case, fails: Callable[[Case], bool], tries: int = 400) -> Case:
@@ -28,6 +33,13 @@ def shrink(case: Case, fails: Callable[[Case], bool], tries: int = 400) -> Case:
     return case
 
 
+def kind_of(failure: str) -> str:
+    """What sort of failure this is, of "Exception: message": the exception and the message's first words, without
+    names and numbers, which are others in a smaller case."""
+    exception, _, message = failure.partition(": ")
+    return " ".join([exception, *_WORD.findall(_NAME.sub("", message))[:_KIND_WORDS]])
+
+
 def _simpler(case: Case) -> Iterator[Case]:
     """Cases that are like this one but for one thing that is simpler, the greatest simplifications first."""
     for index in range(len(case.talks)):
@@ -36,6 +48,9 @@ def _simpler(case: Case) -> Iterator[Case]:
     for host in range(2):
         for index in range(len(case.faults[host])):
             yield replace(case, faults=_put(case.faults, host, _without(case.faults[host], index)))
+    for host in range(2):
+        if case.offloads[host]:
+            yield replace(case, offloads=_put(case.offloads, host, False))
     if case.routers:
         yield replace(case, routers=0)
     for place in range(2):

@@ -1,0 +1,141 @@
+"""A simulated host: what aio/driver.py does on an event loop, SimHost does on the virtual clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.config import Config
+from ..core.connection import Connection
+from ..core.events import Tracer
+from ..core.segment import Buffer
+from ..device.base import Device
+from ..device.faults import FaultyDevice, Rule, parse_rule
+from ..stack.listener import Listener
+from ..stack.stack import Stack
+from .clock import Happening
+from .links import Interface
+
+if TYPE_CHECKING:
+    from .network import Network
+
+BATCH_PACKETS = 64
+
+
+class SimHost:
+    """A host of the simulation: the real Stack, driven by the virtual clock. User calls as Stack's, without the time.
+
+    name     what to call it           interface  its end of the link
+    stack    the engine                notify     set by the user: gets (connection, readiness mask)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        interface: Interface,
+        config: Config | None,
+        faults: Sequence[str | Rule],
+        tracer: Tracer | None,
+    ) -> None:
+        self.name = interface.name
+        self.interface = interface
+        self._network = network
+        self._clock = network.clock
+        interface.tracer = tracer
+        self._device: Device = interface
+        if faults:
+            rules = [parse_rule(rule) if isinstance(rule, str) else rule for rule in faults]
+            self._device = FaultyDevice(interface, rules, tracer, network.next_packet_id)
+        self.stack = Stack(
+            interface.addresses,
+            mtu=interface.mtu,
+            config=config,
+            random=random.Random(network.random.getrandbits(64)),
+            tracer=tracer,
+            name=interface.name,
+            codec=network.codec,
+            packet_ids=network.next_packet_id,
+        )
+        self.stack.offload = self._device.offload
+        self.stack.send_packet = self._device.send
+        self._device.on_ready = self._schedule_turn
+        self._turn_scheduled = False
+        self._timer: Happening | None = None
+
+    @property
+    def notify(self) -> Callable[[Connection, int], None]:
+        return self.stack.notify
+
+    @notify.setter
+    def notify(self, notify: Callable[[Connection, int], None]) -> None:
+        self.stack.notify = notify
+
+    def connect(self, remote: bytes, port: int, *, local: bytes | None = None, lport: int = 0) -> Connection:
+        connection = self.stack.connect(remote, port, self._clock.now_ns, local=local, lport=lport)
+        self._look_ahead()
+        return connection
+
+    def listen(self, port: int, *, address: bytes | None = None, backlog: int = 100) -> Listener:
+        return self.stack.listen(port, address=address, backlog=backlog)
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        self.stack.send(connection, data, self._clock.now_ns)
+        self._look_ahead()
+
+    def receive(self, connection: Connection, max_bytes: int) -> list[Buffer]:
+        chunks = self.stack.receive(connection, max_bytes, self._clock.now_ns)
+        self._look_ahead()
+        return chunks
+
+    def shutdown(self, connection: Connection) -> None:
+        self.stack.shutdown(connection, self._clock.now_ns)
+        self._look_ahead()
+
+    def close(self, connection: Connection) -> None:
+        self.stack.close(connection, self._clock.now_ns)
+        self._look_ahead()
+
+    def abort(self, connection: Connection) -> None:
+        self.stack.abort(connection, self._clock.now_ns)
+        self._look_ahead()
+
+    def heal(self) -> None:
+        """The fault rules act no more; what they hold back is lost."""
+        self._device = self.interface
+        self.stack.send_packet = self.interface.send
+        self.interface.on_ready = self._schedule_turn
+
+    def _schedule_turn(self) -> None:
+        """Packets have arrived: what arrives at one instant is one batch."""
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._clock.call_at(self._clock.now_ns, self._turn)
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        packets = self._device.receive(BATCH_PACKETS, self._clock.now_ns)
+        if packets:
+            self.stack.on_packets(packets, self._clock.now_ns)
+        self._look_ahead()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now_ns = self._clock.now_ns
+        if (due_ns := self._device.deadline_ns) is not None and due_ns <= now_ns:
+            self._device.on_timer(now_ns)
+        if (due_ns := self.stack.deadline_ns) is not None and due_ns <= now_ns:
+            self.stack.on_timer(now_ns)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Be called when the earliest deadline has come, unless that is arranged for then or before."""
+        deadlines = [at for at in (self.stack.deadline_ns, self._device.deadline_ns) if at is not None]
+        if not deadlines:
+            return
+        due_ns = max(min(deadlines), self._clock.now_ns)
+        if self._timer is not None:
+            if self._timer.when_ns <= due_ns:
+                return
+            self._timer.cancel()
+        self._timer = self._clock.call_at(due_ns, self._on_timer)
