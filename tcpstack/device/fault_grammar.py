@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from .fault_errors import FaultRuleError as FaultRuleError
 from .fault_rules import (
     IN,
     MATCHES,
@@ -48,15 +49,7 @@ from .fault_rules import (
     Rule,
     Strip,
 )
-from .fault_units import PACKETS, RATE, SIZE, TIME, read_percentage, read_whole
-
-
-class FaultRuleError(ValueError):
-    """A rule's text makes no sense. The message says what may stand there, and has a caret under the place."""
-
-    def __init__(self, problem: str, text: str, start: int, end: int) -> None:
-        self.problem = problem
-        super().__init__(f"{problem}\n  {text}\n  {' ' * start}{'^' * max(1, end - start)}")
+from .fault_units import LARGEST, PACKETS, RATE, SIZE, TIME, Units, read_percentage, read_whole
 
 
 def parse_rule(text: str) -> Rule:
@@ -84,12 +77,14 @@ class Slot:
     allowed   what may stand there, in words
     read      what a word means there; None for one that means nothing
     lead      what goes before the word: "seed=" in the same one, "jitter" in one of its own, or nothing
+    units     those of the word, where it has some
     """
 
     argument: str
     allowed: str
     read: Callable[[str], object | None]
     lead: str = ""
+    units: Units | None = None
 
     @property
     def shown(self) -> str:
@@ -138,14 +133,16 @@ def _whole(least: int, most: int) -> Callable[[str], int | None]:
 
 _MATCH = Slot("match", _either(MATCHES), MATCHES.get)
 _CHANCE = Slot("probability", "a percentage from 0% to 100%, such as 2.5%", read_percentage)
-_TIME = Slot("delay_ns", "a time such as 40ms (in us, ms or s)", TIME.read)
-_JITTER = Slot("jitter_ns", "a time such as 5ms (in us, ms or s)", TIME.read, "jitter")
-_RATE = Slot("rate_bps", "a rate such as 10mbit (in kbit, mbit or gbit)", lambda word: RATE.read(word) or None)
-_QUEUE_BYTES = Slot("queue_bytes", "a size such as 64kB (in B, kB or MB)", SIZE.read, "queue")
-_QUEUE_PACKETS = Slot("queue_packets", "a number of packets such as 50p", PACKETS.read, "queue")
-_MARK = Slot("mark_bytes", "a size such as 30kB (in B, kB or MB)", SIZE.read, "mark")
-_AFTER = Slot("after_ns", "after=TIME such as after=2s", TIME.read, "after=")
-_FOR = Slot("for_ns", "for=TIME such as for=5s", TIME.read, "for=")
+_TIME = Slot("delay_ns", "a time such as 40ms (in us, ms or s)", TIME.read, units=TIME)
+_JITTER = Slot("jitter_ns", "a time such as 5ms (in us, ms or s)", TIME.read, "jitter", units=TIME)
+_RATE = Slot(
+    "rate_bps", "a rate such as 10mbit (in kbit, mbit or gbit)", lambda word: RATE.read(word) or None, units=RATE
+)
+_QUEUE_BYTES = Slot("queue_bytes", "a size such as 64kB (in B, kB or MB)", SIZE.read, "queue", units=SIZE)
+_QUEUE_PACKETS = Slot("queue_packets", "a number of packets such as 50p", PACKETS.read, "queue", units=PACKETS)
+_MARK = Slot("mark_bytes", "a size such as 30kB (in B, kB or MB)", SIZE.read, "mark", units=SIZE)
+_AFTER = Slot("after_ns", "after=TIME such as after=2s", TIME.read, "after=", units=TIME)
+_FOR = Slot("for_ns", "for=TIME such as for=5s", lambda word: TIME.read(word) or None, "for=", units=TIME)
 _MTU = Slot("mtu", "a number of octets from 68 to 65535", _whole(68, 65_535))
 _SILENT = Slot("silent", "silent", {"silent": True}.get)
 _OPTION = Slot("option", f"option={_either(OPTION_KINDS)}", _one_of(OPTION_KINDS), "option=")
@@ -157,7 +154,7 @@ _LEAVE = Slot("leave", "leave=P%", read_percentage, "leave=")
 _LOSS_IN_GOOD = Slot("loss_in_good", "loss-in-good=P%", read_percentage, "loss-in-good=")
 _LOSS_IN_BAD = Slot("loss_in_bad", "loss-in-bad=P%", read_percentage, "loss-in-bad=")
 _NTH = Slot("nth", "nth=N, nth=N..M or nth=N.., counted from 1", _read_nth, "nth=")
-_SEED = Slot("seed", "seed=N", read_whole, "seed=")
+_SEED = Slot("seed", f"seed=N from 0 to {LARGEST}", read_whole, "seed=")
 _DIRECTION = Slot("direction", "dir=in or dir=out", _one_of((IN, OUT)), "dir=")
 
 _LIMITS = (_MATCH, _NTH, _DIRECTION)
@@ -238,7 +235,9 @@ class _Reading:
                 raise self._error(f"{slot.lead or slot.argument} stands twice", start, end)
             self.arguments[slot.argument] = found
             return
-        raise self._error(f"{where} takes {_either(slot.allowed for slot in slots)}, not '{word}'", at, end)
+        why_not = next((slot.units.why_not(word) for slot in slots if slot.units is not None), "")
+        allowed = _either(slot.allowed for slot in slots)
+        raise self._error(f"{where} takes {allowed}, not '{word}'{why_not}", at, end)
 
     def _miss(self, problem: str) -> NoReturn:
         raise self._error(problem, len(self.text) + 1, len(self.text) + 2)

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from ..core import segment as tcp
 from ..core.segment import Segment
-from .fault_units import LARGEST, PACKETS, RATE, SIZE, TIME, write_percentage
+from .fault_units import PACKETS, RATE, SIZE, TIME, check_probability, check_whole, write_percentage
 from .pipe import Line
 
 IN = "in"
@@ -83,9 +83,14 @@ class Rule(ABC):
             raise ValueError(f"a direction is 'in', 'out' or None for both, not {self.direction!r}")
         if not isinstance(self.match, Match):
             raise ValueError(f"what to act on is one of the Match objects of this module, not {self.match!r}")
-        first, last = self.span
-        if not 1 <= first <= LARGEST or (last is not None and not first <= last <= LARGEST):
-            raise ValueError(f"nth counts from 1, first to last, so not {self.nth!r}")
+        if self.nth is None:
+            return
+        span: tuple[object, ...] = self.nth if type(self.nth) is tuple else (self.nth, self.nth)
+        first, last = span if len(span) == 2 else (0, 0)
+        check_whole(f"nth={self.nth!r}: the first", first, 1)
+        if last is not None:
+            assert isinstance(first, int)
+            check_whole(f"nth={self.nth!r}: the last", last, first)
         if first == last:
             object.__setattr__(self, "nth", first)
 
@@ -150,7 +155,7 @@ class Drawn(Rule):
 
     def __post_init__(self) -> None:
         Rule.__post_init__(self)
-        _check_whole("a seed", self.seed)
+        check_whole("a seed", self.seed)
 
     @property
     def random_seed(self) -> int:
@@ -169,7 +174,7 @@ class Chance(Drawn):
 
     def __post_init__(self) -> None:
         Drawn.__post_init__(self)
-        _check_probability(self.probability)
+        check_probability(self.probability)
 
     def _operands(self) -> list[str]:
         return [write_percentage(self.probability)]
@@ -216,7 +221,7 @@ class BurstLoss(Drawn):
     def __post_init__(self) -> None:
         Drawn.__post_init__(self)
         for probability in (self.enter, self.leave, self.loss_in_good, self.loss_in_bad):
-            _check_probability(probability)
+            check_probability(probability)
 
     def _operands(self) -> list[str]:
         words = [f"enter={write_percentage(self.enter)}", f"leave={write_percentage(self.leave)}"]
@@ -238,9 +243,9 @@ class Blackhole(Rule):
 
     def __post_init__(self) -> None:
         Rule.__post_init__(self)
-        _check_whole("after_ns", self.after_ns)
+        check_whole("after_ns", self.after_ns)
         if self.for_ns is not None:
-            _check_whole("for_ns", self.for_ns)
+            check_whole("for_ns", self.for_ns, 1)
 
     def _operands(self) -> list[str]:
         words = [f"after={TIME.write(self.after_ns)}"]
@@ -259,8 +264,7 @@ class Delay(Drawn):
 
     def __post_init__(self) -> None:
         Drawn.__post_init__(self)
-        _check_whole("delay_ns", self.delay_ns)
-        _check_whole("jitter_ns", self.jitter_ns)
+        _ = self.line  # which checks what is its own
 
     @property
     def line(self) -> Line:
@@ -289,10 +293,8 @@ class Rate(Rule):
 
     def __post_init__(self) -> None:
         Rule.__post_init__(self)
-        _check_whole("rate_bps", self.rate_bps, 1)
-        for name in ("queue_bytes", "queue_packets", "mark_bytes"):
-            if (limit := getattr(self, name)) is not None:
-                _check_whole(name, limit)
+        check_whole("rate_bps", self.rate_bps, 1)
+        _ = self.line  # which checks what is its own
 
     @property
     def line(self) -> Line:
@@ -326,7 +328,9 @@ class Mtu(Rule):
 
     def __post_init__(self) -> None:
         Rule.__post_init__(self)
-        _check_whole("an MTU", self.mtu, 68, 65_535)  # RFC 791 3.2: every link carries 68 octets
+        check_whole("an MTU", self.mtu, 68, 65_535)  # RFC 791 3.2: every link carries 68 octets
+        if type(self.silent) is not bool:
+            raise ValueError(f"silent is True or False, not {self.silent!r}")
 
     def _operands(self) -> list[str]:
         return [str(self.mtu), "silent"] if self.silent else [str(self.mtu)]
@@ -342,7 +346,7 @@ class Strip(Rule):
 
     def __post_init__(self) -> None:
         Rule.__post_init__(self)
-        if self.option not in OPTION_KINDS:
+        if not isinstance(self.option, str) or self.option not in OPTION_KINDS:
             raise ValueError(f"an option to strip is one of {', '.join(OPTION_KINDS)}, not {self.option!r}")
 
     def _operands(self) -> list[str]:
@@ -366,18 +370,8 @@ class Rewrite(Rule):
         if not given:
             raise ValueError("rewrite needs window=N, mss=N or wscale=N")
         for name, (value, largest) in given.items():
-            _check_whole(name, value, 0, largest)
+            check_whole(name, value, 0, largest)
 
     def _operands(self) -> list[str]:
         fields = (("window", self.window), ("mss", self.mss), ("wscale", self.wscale))
         return [f"{name}={value}" for name, value in fields if value is not None]
-
-
-def _check_probability(probability: float) -> None:
-    if not 0 <= probability <= 1:
-        raise ValueError(f"a probability lies between 0 and 1, {probability!r} does not")
-
-
-def _check_whole(what: str, value: object, least: int = 0, most: int = LARGEST) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{what} is a whole number from {least} to {most}, not {value!r}")

@@ -19,10 +19,12 @@ _WHOLE = re.compile(r"[0-9]{1,18}")
 
 
 class Units:
-    """The units of one quantity: each one's name and its size, a power of ten, from the largest to the smallest."""
+    """The units of one quantity: each one's name and its size, a power of ten, from the largest to the smallest; and
+    the base unit, in words."""
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], base: str) -> None:
         self._sizes = sizes
+        self._base = base
 
     def read(self, word: str) -> int | None:
         """The quantity in its base unit, 0 to LARGEST; None where the word is none."""
@@ -32,6 +34,13 @@ class Units:
             return None
         quantity = Decimal(found[1]).scaleb(len(str(size)) - 1)
         return int(quantity) if quantity == int(quantity) <= LARGEST else None
+
+    def why_not(self, word: str) -> str:
+        """What is wrong with a word that has the form of a quantity and is none; "" where it has not, or is one."""
+        found = _QUANTITY.fullmatch(word)
+        if found is None or found[2] not in self._sizes or self.read(word) is not None:
+            return ""
+        return f", which is no whole number of {self._base} from 0 to {LARGEST}"
 
     def write(self, quantity: int) -> str:
         """The quantity as a word, in the largest unit that it is a whole number of; else with decimals."""
@@ -43,13 +52,13 @@ class Units:
         return f"{quantity // size}.{decimals}{unit}"
 
 
-TIME = Units({"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000})
+TIME = Units({"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000}, "nanoseconds")
 """In nanoseconds."""
-RATE = Units({"gbit": 1_000_000_000, "mbit": 1_000_000, "kbit": 1_000})
+RATE = Units({"gbit": 1_000_000_000, "mbit": 1_000_000, "kbit": 1_000}, "bits a second")
 """In bits a second."""
-SIZE = Units({"MB": 1_000_000, "kB": 1_000, "B": 1})
+SIZE = Units({"MB": 1_000_000, "kB": 1_000, "B": 1}, "octets")
 """In octets."""
-PACKETS = Units({"p": 1})
+PACKETS = Units({"p": 1}, "packets")
 
 
 def read_percentage(word: str) -> float | None:
@@ -70,3 +79,15 @@ def write_percentage(probability: float) -> str:
 def read_whole(word: str) -> int | None:
     """A whole number, 0 to LARGEST; None where the word is none."""
     return int(word) if _WHOLE.fullmatch(word) else None
+
+
+def check_whole(what: str, value: object, least: int = 0, most: int = LARGEST) -> None:
+    """Raise ValueError where the value is no whole number in this range."""
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{what} is a whole number from {least} to {most}, not {value!r}")
+
+
+def check_probability(value: object) -> None:
+    """Raise ValueError where the value is no probability."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"a probability lies between 0 and 1, {value!r} does not")

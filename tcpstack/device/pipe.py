@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from .fault_units import check_whole
+
 T = TypeVar("T")
 _BITS_TIMES_NS = 8 * 1_000_000_000
 
@@ -35,15 +37,15 @@ class Line:
     mark_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rate_bps is not None and self.rate_bps <= 0:
-            raise ValueError(f"a rate must be above zero bits a second, not {self.rate_bps}")
-        for name in ("delay_ns", "jitter_ns"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} can't be negative, as {getattr(self, name)} is")
-        for name in ("queue_bytes", "queue_packets", "mark_bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"{name} can't be negative, as {value} is")
+        check_whole("delay_ns", self.delay_ns)
+        check_whole("jitter_ns", self.jitter_ns)
+        limits = {"rate_bps": 1, "queue_bytes": 0, "queue_packets": 0, "mark_bytes": 0}
+        for name, least in limits.items():
+            if (value := getattr(self, name)) is not None:
+                check_whole(name, value, least)
+        most = self.queue_bytes
+        if self.mark_bytes is not None and most is not None and self.mark_bytes > most:
+            raise ValueError(f"a queue of {most} octets never has the {self.mark_bytes} at which it is to mark")
 
 
 class Pipe(Generic[T]):
@@ -114,6 +116,7 @@ class Pipe(Generic[T]):
         self._arrivals.clear()
         self._waiting.clear()
         self._waiting_bytes = 0
+        self._busy_until_ns = 0
 
     def _begin(self, now_ns: int) -> None:
         waiting = self._waiting

@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 
 from ..core.events import Event, FaultHit, SegmentOut
 from ..wire.packet import Offload, Packet
+from ..wire.segmentation import completed
 
 _log = logging.getLogger(__name__)
 
@@ -160,6 +161,9 @@ class PacketDevice(Protocol):
 class PacketTap:
     """A device that records what passes through the device it wraps, in both directions, and changes nothing.
 
+    What offload leaves undone shows as in a capture of the kernel's: a superpacket is one packet, above the MTU; but a
+    partial checksum is recorded as it will be once it is complete.
+
     It is a tracer too: fed with the events, it puts the reason of each segment and the rule of each fault that
     hit it into the packet's comment. Several taps may share a writer; closing a tap leaves the writer open.
     """
@@ -231,7 +235,8 @@ class PacketTap:
         self._device.close()
 
     def _record(self, packet: Packet, direction: int, now_ns: int) -> None:
-        self._writer.packet(self._interface, packet, direction, now_ns, self._comments.get(packet.id, ()))
+        whole = completed(packet)
+        self._writer.packet(self._interface, whole, direction, now_ns, self._comments.get(packet.id, ()))
 
     def _comment(self, packet_id: int, text: str) -> None:
         self._comments.setdefault(packet_id, []).append(text)

@@ -156,11 +156,11 @@ ANY_RULE: st.SearchStrategy[Rule] = st.one_of(
     st.builds(Drop, **_LIMITS),
     *(st.builds(rule, _CHANCES, _NUMBERS, **_LIMITS) for rule in (Loss, Duplicate, Reorder, Corrupt)),
     st.builds(BurstLoss, _CHANCES, _CHANCES, _CHANCES, _CHANCES, _NUMBERS, **_LIMITS),
-    st.builds(Blackhole, _NUMBERS, st.none() | _NUMBERS, **_LIMITS),
+    st.builds(Blackhole, _NUMBERS, st.none() | _NUMBERS.filter(bool), **_LIMITS),
     st.builds(Delay, _NUMBERS, _NUMBERS, _NUMBERS, **_LIMITS),
-    st.builds(
-        Rate, _NUMBERS.filter(bool), st.none() | _NUMBERS, st.none() | _NUMBERS, st.none() | _NUMBERS, **_LIMITS
-    ),
+    st.builds(Rate, _NUMBERS.filter(bool), st.none() | _NUMBERS, st.none() | _NUMBERS, **_LIMITS),
+    st.builds(Rate, _NUMBERS.filter(bool), st.none(), st.none() | _NUMBERS, _NUMBERS, **_LIMITS),
+    st.builds(Rate, _NUMBERS.filter(bool), st.just(50_000), st.none() | _NUMBERS, st.integers(0, 50_000), **_LIMITS),
     st.builds(Mtu, st.integers(68, 65535), st.booleans(), **_LIMITS),
     st.builds(Strip, st.sampled_from(list(OPTION_KINDS)), **_LIMITS),
     st.builds(lambda fields, **limits: Rewrite(*fields, **limits), _REWRITTEN, **_LIMITS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
@@ -37,6 +38,9 @@ from tcpstack.device.faults import (
 )
 from tests.device.faulty_wire import ANY_RULE, MS, SECOND
 
+SEED = "seed=N from 0 to 999999999999999999"
+TIME = "delay takes a time such as 40ms (in us, ms or s)"
+NO_TIME = "which is no whole number of nanoseconds from 0 to 999999999999999999"
 VERBS = "drop, loss, burst-loss, duplicate, reorder, corrupt, delay, rate, blackhole, mtu, strip or rewrite"
 LIMITS = "syn, synack, ack, data, fin, rst or any; nth=N, nth=N..M or nth=N.., counted from 1"
 
@@ -143,24 +147,32 @@ def test_rule_made_as_an_object_writes_itself_in_the_grammar(text: str) -> None:
         ("loss 101%", "loss takes a percentage from 0% to 100%, such as 2.5%, not '101%'", "     ^^^^"),
         ("loss -1%", "loss takes a percentage from 0% to 100%, such as 2.5%, not '-1%'", "     ^^^"),
         ("loss nan%", "loss takes a percentage from 0% to 100%, such as 2.5%, not 'nan%'", "     ^^^^"),
-        ("loss 5% for", f"loss takes the options {LIMITS}; seed=N; dir=in or dir=out; not 'for'", "        ^^^"),
-        ("loss 5% seed", f"loss takes the options {LIMITS}; seed=N; dir=in or dir=out; not 'seed'", "        ^^^^"),
+        ("loss 5% for", f"loss takes the options {LIMITS}; {SEED}; dir=in or dir=out; not 'for'", "        ^^^"),
+        ("loss 5% seed", f"loss takes the options {LIMITS}; {SEED}; dir=in or dir=out; not 'seed'", "        ^^^^"),
         ("loss 5% syn data", "match stands twice", "            ^^^^"),
-        ("loss 5% seed=x", "seed takes seed=N, not 'x'", "             ^"),
-        ("loss 5% seed=", "seed takes seed=N, not ''", "             ^"),
+        ("loss 5% seed=x", f"seed takes {SEED}, not 'x'", "             ^"),
+        ("loss 5% seed=", f"seed takes {SEED}, not ''", "             ^"),
         ("loss  5%  dir=up", "dir takes dir=in or dir=out, not 'up'", "            ^^"),
         ("loss 5% seed=1 seed=2", "seed= stands twice", "               ^^^^^^"),
         ("burst-loss enter=1%", "burst-loss needs leave=P%", "                    ^"),
         ("burst-loss enter=1 leave=1%", "enter takes enter=P%, not '1'", "                 ^"),
         ("delay", "delay needs a time such as 40ms (in us, ms or s)", "      ^"),
         ("delay 40", "delay takes a time such as 40ms (in us, ms or s), not '40'", "      ^^"),
-        ("delay 0.0001us", "delay takes a time such as 40ms (in us, ms or s), not '0.0001us'", "      ^^^^^^^^"),
+        ("loss 5% seed=" + "9" * 19, f"seed takes {SEED}, not '{'9' * 19}'", "             " + "^" * 19),
+        ("delay 0.0001us", f"{TIME}, not '0.0001us', {NO_TIME}", "      ^^^^^^^^"),
+        ("delay 9999999999s", f"{TIME}, not '9999999999s', {NO_TIME}", "      ^^^^^^^^^^^"),
+        ("blackhole for=0s", "for takes for=TIME such as for=5s, not '0s'", "              ^^"),
+        (
+            "rate 10mbit queue 10kB mark 50kB",
+            "a queue of 10000 octets never has the 50000 at which it is to mark",
+            "                                 ^",
+        ),
         ("delay 40ms jitter", "jitter needs a time such as 5ms (in us, ms or s)", "                  ^"),
         ("delay 40ms jitter 5", "jitter takes a time such as 5ms (in us, ms or s), not '5'", "                  ^"),
         ("delay 4ms jitter 1ms jitter 2ms", "jitter stands twice", "                     ^^^^^^^^^^"),
         (
             "delay 40ms jiter 5ms",
-            f"delay takes the options jitter and a time such as 5ms (in us, ms or s); {LIMITS}; seed=N; "
+            f"delay takes the options jitter and a time such as 5ms (in us, ms or s); {LIMITS}; {SEED}; "
             "dir=in or dir=out; not 'jiter'",
             "           ^^^^^",
         ),
@@ -190,6 +202,47 @@ def test_parse_rule_that_makes_no_sense_says_what_may_stand_there(text: str, pro
         parse_rule(text)
     assert caught.value.problem == problem
     assert str(caught.value).split("\n") == [problem, "  " + " ".join(text.split()), "  " + caret]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "caret"),
+    [
+        ("損失 syn", "損失 syn", "^^^^"),
+        ("drop 損失", "drop 損失", "     ^^^^"),
+        ("drop 損失 e\u0301x nth=0", "drop 損失 e\u0301x nth=0", "     ^^^^"),
+        ("drop \x1b[2J", "drop \\x1b[2J", "     ^^^^^^^"),
+        ("drop a\0b", "drop a\\x00b", "     ^^^^^^"),
+        ("drop \u202esyn", "drop \\u202esyn", "     ^^^^^^^^^"),
+        ("drop \x07 nth=0", "drop \\x07 nth=0", "     ^^^^"),
+    ],
+)
+def test_caret_is_under_the_place_and_nothing_reaches_the_terminal_raw(text: str, shown: str, caret: str) -> None:
+    with pytest.raises(FaultRuleError) as caught:
+        parse_rule(text)
+    assert str(caught.value).split("\n")[1:] == [f"  {shown}", f"  {caret}"]
+    assert caught.value.problem.isprintable()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Loss("2%"),  # type: ignore[arg-type]
+        lambda: Loss(True),
+        lambda: Loss(0.1, seed=True),
+        lambda: BurstLoss(enter=0.1, leave=None),  # type: ignore[arg-type]
+        lambda: Strip(["sack"]),  # type: ignore[arg-type]
+        lambda: Mtu(1280, silent="no"),  # type: ignore[arg-type]
+        lambda: Blackhole(for_ns=0),
+        lambda: Delay(True),
+        lambda: Delay(1.5),  # type: ignore[arg-type]
+        lambda: Rate(1_000, queue_bytes=10, mark_bytes=11),
+        *(lambda nth=nth: Drop(SYN, nth=nth) for nth in (0, 1.5, "3", True, [1, 2], (1, True))),
+        *(lambda nth=nth: Drop(SYN, nth=nth) for nth in ((), (1,), (1, 2, 3), (None, None), (2, 1), (1, 10**18))),
+    ],
+)
+def test_value_of_a_kind_that_no_rule_has_is_a_value_error(make: Callable[[], Rule]) -> None:
+    with pytest.raises(ValueError):
+        make()
 
 
 def test_every_form_of_the_grammar_names_a_rule_by_its_verb() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -144,8 +146,23 @@ def test_order_is_kept_and_times_are_those_of_the_line(
 @pytest.mark.parametrize(
     "line",
     [{"rate_bps": 0}, {"rate_bps": -1}]
-    + [{name: -1} for name in ("delay_ns", "jitter_ns", "queue_bytes", "queue_packets", "mark_bytes")],
+    + [
+        {name: wrong}
+        for name in ("delay_ns", "jitter_ns", "queue_bytes", "queue_packets", "mark_bytes", "rate_bps")
+        for wrong in (-1, 0.5, math.nan, True, "20ms", 10**18)
+    ]
+    + [{"queue_bytes": 10_000, "mark_bytes": 50_000}],
 )
-def test_line_that_makes_no_sense_raises_value_error(line: dict[str, int]) -> None:
+def test_line_that_makes_no_sense_raises_value_error(line: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Line(**line)
+
+
+def test_what_comes_after_clear_waits_for_nothing_that_is_lost() -> None:
+    wire = pipe(rate_bps=MEGABIT, queue_packets=3)
+    for n in range(4):
+        assert wire.put(n, 125_000, 0)
+    wire.clear()
+    assert len(wire) == 0
+    assert wire.put(4, 125, 0)
+    assert arrivals(wire) == [(MS, 4)]

@@ -19,6 +19,8 @@ from tcpstack.device.base import Device
 from tcpstack.device.namespace import Namespace
 from tcpstack.observe.fanout import fan_out
 from tcpstack.observe.pcapng import PacketTap, PcapngWriter
+from tcpstack.wire.packet import Packet
+from tcpstack.wire.segmentation import wire_packets
 
 HERE = Path(__file__).parent
 
@@ -103,6 +105,15 @@ async def namespace(request: pytest.FixtureRequest) -> AsyncIterator[KernelSide]
         await side.close()
 
 
+class WireTap(PacketTap):
+    """Records packets as they are on the wire: superpackets divided, which is what the MTU and tshark's checks are
+    about."""
+
+    def _record(self, packet: Packet, direction: int, now_ns: int) -> None:
+        for piece in wire_packets(packet):
+            super()._record(piece, direction, now_ns)
+
+
 class Capture:
     """The packets of all kernel tests of this run, at the boundary of their devices, and the ones that a rule
     corrupted on purpose. test_capture.py, which runs last, has tshark read it."""
@@ -134,7 +145,7 @@ async def open_stack(namespace: KernelSide, capture: Capture) -> AsyncIterator[C
         async def open_one(*, capturing: bool = True, tracer: Tracer | None = None, **arguments: Any) -> Any:
             device = namespace.device
             if capturing:
-                device = PacketTap(namespace.device, capture.writer)
+                device = WireTap(namespace.device, capture.writer)
                 tracer = fan_out(tracer, capture.note)
             addresses = ["10.9.0.2/24", "fd09::2/64"]
             return await opened.enter_async_context(

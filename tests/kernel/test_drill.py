@@ -3,13 +3,18 @@ a line of its own and the reason why."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tcpstack.drill.run import FAILED, PASSED, UNSUPPORTED, Result, run_file
+from tcpstack.drill.run import FAILED, PASSED, Result, run_file
 
 SCRIPTS = Path(__file__).parents[1] / "drill" / "scripts"
 AT_ONCE = 4
@@ -101,5 +106,21 @@ def test_commands_run_in_the_namespace_and_one_that_fails_ends_the_run(tmp_path:
     bad = run(tmp_path, "`echo no such luck; exit 3`\n0 `true`\n")
 
     assert good.verdict == PASSED, good.message
-    assert bad.verdict == UNSUPPORTED
-    assert "`echo no such luck; exit 3` ended with status 3: no such luck" in bad.message
+    assert bad.verdict == FAILED
+    assert "script.pkt:2: `echo no such luck; exit 3` ended with status 3: no such luck" in bad.message
+
+
+def test_ctrl_c_while_a_command_runs_shows_no_traceback(tmp_path: Path) -> None:
+    """A terminal sends it to the whole process group."""
+    path = tmp_path / "script.pkt"
+    path.write_text("`touch here; sleep 30`\n0 `true`\n")
+    words = (sys.executable, "-m", "tcpstack", "drill", "--kernel", str(path))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        until = time.monotonic() + 20
+        while not (tmp_path / "here").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out, err) == (130, "", "")

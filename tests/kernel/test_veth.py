@@ -87,7 +87,7 @@ async def test_2_megabytes_each_way_arrive_intact_despite(namespace, open_stack,
     assert any(isinstance(event, FaultHit) for event in events)
 
 
-@behind_a_veth_pair
+@pytest.mark.parametrize("namespace", [{"device": "veth", "offload": False}], indirect=True, ids=["veth"])
 async def test_what_the_kernel_sends_are_packets_of_the_wire(namespace, tmp_path):
     """Whole segments of the MTU's size and none above it, with checksums for us to verify: what faults act on."""
     spy = Spy(namespace.device)

@@ -18,7 +18,7 @@ from tcpstack.core.state import ESTABLISHED
 from tcpstack.observe import PacketTap, PcapngWriter
 from tcpstack.observe.pcapng import INBOUND, OUTBOUND
 from tcpstack.wire.dpkt_codec import encode
-from tcpstack.wire.packet import Packet
+from tcpstack.wire.packet import CHECKSUM_PARTIAL, FULL_OFFLOAD, Packet
 
 WE, PEER = (bytes([10, 9, 0, 2]), 80), (bytes([10, 9, 0, 1]), 41234)
 EPOCH_NS = 1_700_000_000_123_456_789
@@ -29,10 +29,20 @@ def packet(id: int, text: bytes = b"", flags: int = ACK, reason: str = "") -> tu
     return segment, encode(segment)
 
 
+def superpacket(id: int, *, ours: bool = True, v6: bool = False, partial: bool = True) -> Packet:
+    """Several segments in one packet, in two chunks, an odd number of octets in the first."""
+    src, dst = (WE, PEER) if ours else (PEER, WE)
+    if v6:
+        src, dst = ((bytes([0xFD, *bytes(11), *address]), port) for address, port in (src, dst))
+    payload = (b"x" * 2001, memoryview(b"y" * 3000))
+    segment = Segment(*src, *dst, 1000, 2000, ACK, 500, payload, 5001, packet_id=id, gso_size=1400)
+    return encode(segment, partial)
+
+
 class Wire:
     """A device in the shape that a tap wraps."""
 
-    name, mtu, on_ready, deadline_ns = "tun7", 1400, None, 42
+    name, mtu, on_ready, deadline_ns, offload = "tun7", 1400, None, 42, FULL_OFFLOAD
 
     def __init__(self) -> None:
         self.waiting: list[Packet] = []
@@ -99,6 +109,10 @@ def options(data: bytes) -> dict[int, list[bytes]]:
 def packet_options(body: bytes) -> dict[int, list[bytes]]:
     length = struct.unpack_from("<I", body, 12)[0]
     return options(body[20 + length + -length % 4 :])
+
+
+def recorded_octets(body: bytes) -> bytes:
+    return body[20 : 20 + struct.unpack_from("<I", body, 12)[0]]
 
 
 def test_dpkt_reads_packets_and_nanoseconds():
@@ -220,6 +234,7 @@ class TestTap:
 
     def test_is_the_device_it_wraps(self, device, tap):
         assert (tap.name, tap.mtu, tap.fileno(), tap.deadline_ns) == ("tun7", 1400, 5, 42)
+        assert tap.offload is FULL_OFFLOAD
         ready = len
         tap.on_ready = ready
         assert device.on_ready is ready is tap.on_ready
@@ -237,6 +252,17 @@ class TestTap:
         assert device.sent == leaving
         ways = [packet_options(body)[2] for kind, body in blocks(stream.getvalue()) if kind == 6]
         assert [struct.unpack("<I", way)[0] for (way,) in ways] == [INBOUND, INBOUND, OUTBOUND, OUTBOUND]
+
+    def test_records_a_partial_checksum_complete_and_passes_it_on_partial(self, device, tap, stream):
+        arriving, leaving = superpacket(1, ours=False), superpacket(2)
+        device.waiting = [arriving]
+        assert list(tap.receive(1, 5)) == [arriving]
+        tap.send(leaving, 6)
+        assert device.sent == [leaving]
+        assert (leaving.checksum, arriving.checksum) == (CHECKSUM_PARTIAL, CHECKSUM_PARTIAL)
+        recorded = [recorded_octets(body) for kind, body in blocks(stream.getvalue()) if kind == 6]
+        assert recorded == [superpacket(n, ours=n == 2, partial=False).data() for n in (1, 2)]
+        assert recorded[1] != leaving.data()
 
     def test_comment_is_the_reason_and_the_fault(self, device, tap, stream):
         segment, made = packet(8, reason="retransmission: timeout")
@@ -285,3 +311,25 @@ def test_tshark_reads_time_direction_interface_and_comment(tmp_path):
     for each in (first, second):
         assert each["tcp.checksum.status"] == each["ip.checksum.status"] == ["1"]
         assert "_ws.malformed" not in each
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_tshark_finds_superpackets_whole_and_their_checksums_right(tmp_path):
+    path = tmp_path / "superpackets.pcapng"
+    device = Wire()
+    with PcapngWriter(path) as writer:
+        tap = PacketTap(device, writer)
+        device.waiting = [superpacket(1, ours=False), superpacket(2, ours=False, v6=True)]
+        tap.receive(2, 0)
+        tap.send(superpacket(3), 1)
+        tap.send(superpacket(4, v6=True), 1)
+    command = [
+        "tshark", "-n", "-r", str(path), "-T", "fields",
+        "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-d", "tcp.port==80,data",
+        "-e", "frame.packet_id", "-e", "frame.len", "-e", "tcp.len", "-e", "tcp.checksum.status", "-e", "_ws.malformed",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    sizes = {1: "5041", 2: "5061", 3: "5041", 4: "5061"}
+    assert [(int(row[0], 0), *row[1:]) for row in rows] == [(n, sizes[n], "5001", "1", "") for n in (1, 2, 3, 4)]
