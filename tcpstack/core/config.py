@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .congestion import CONTROLLERS
 
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+
+DEFAULT_RECEIVE_BUFFER_BYTES = 256 * 1024
+DEFAULT_SEND_BUFFER_BYTES = 1024 * 1024
+_DEFAULT_LIMIT_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +21,18 @@ class Config:
     Raises ValueError on construction where a value makes no sense, naming it.
     """
 
-    receive_buffer_bytes: int = 512 * 1024
-    """RCV.BUFF. A TUN queue holds txqueuelen packets, 500 by default: a window far above that overflows it."""
-    send_buffer_bytes: int = 1024 * 1024
-    """The most octets that may be sent and not yet acknowledged (SO_SNDBUF in other stacks)."""
+    receive_buffer_bytes: int = DEFAULT_RECEIVE_BUFFER_BYTES
+    """RCV.BUFF as a connection begins: what is set here is kept, the default grows (receive_buffer_max_bytes)."""
+    receive_buffer_max_bytes: int | None = None
+    """How far RCV.BUFF may grow while the application reads as fast as the peer sends (core/receive/autotune.py). None:
+    8 MiB where receive_buffer_bytes is its default, else no further than that. Without offload a device bounds it too:
+    a TUN queue holds txqueuelen packets, 500 by default, and a window far above that overflows it."""
+    send_buffer_bytes: int = DEFAULT_SEND_BUFFER_BYTES
+    """The most octets that may be sent and not yet acknowledged (SO_SNDBUF in other stacks) while cwnd is small: what
+    is set here is kept, the default grows (send_buffer_max_bytes)."""
+    send_buffer_max_bytes: int | None = None
+    """How far the octets sent and not yet acknowledged may grow, with twice cwnd. None: 8 MiB where send_buffer_bytes
+    is its default, else no further than that."""
     mss_default_v4: int = 536
     """SendMSS where the peer's SYN had no MSS option (RFC 9293 3.7.1, MUST-15)."""
     mss_default_v6: int = 1220
@@ -61,10 +73,19 @@ class Config:
     congestion: str = "newreno"
     """Name of a controller in core/congestion/."""
 
+    receive_limit_bytes: int = field(init=False, repr=False, compare=False)
+    """receive_buffer_max_bytes, or what its None comes to."""
+    send_limit_bytes: int = field(init=False, repr=False, compare=False)
+    """send_buffer_max_bytes, or what its None comes to."""
+
     def __post_init__(self) -> None:
-        for name in ("receive_buffer_bytes", "send_buffer_bytes"):
-            if not 1 <= getattr(self, name) <= 1 << 30:
-                raise ValueError(f"{name} must be 1 to 2^30 octets, not {getattr(self, name)}")
+        self._check_buffers()
+        object.__setattr__(self, "receive_limit_bytes", _limit(
+            self.receive_buffer_bytes, self.receive_buffer_max_bytes, DEFAULT_RECEIVE_BUFFER_BYTES
+        ))  # fmt: skip
+        object.__setattr__(self, "send_limit_bytes", _limit(
+            self.send_buffer_bytes, self.send_buffer_max_bytes, DEFAULT_SEND_BUFFER_BYTES
+        ))  # fmt: skip
         if not 0 <= self.delayed_ack_ns < SECOND_NS // 2:
             raise ValueError(f"delayed_ack_ns must be 0 to under 500,000,000 (MUST-40), not {self.delayed_ack_ns}")
         if not 0 < self.rto_min_ns <= self.rto_initial_ns <= self.rto_max_ns:
@@ -77,3 +98,19 @@ class Config:
         ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be a positive number of nanoseconds, not {getattr(self, name)}")
+
+    def _check_buffers(self) -> None:
+        for begin, most in (
+            ("receive_buffer_bytes", "receive_buffer_max_bytes"), ("send_buffer_bytes", "send_buffer_max_bytes"),
+        ):  # fmt: skip
+            begin_bytes, most_bytes = getattr(self, begin), getattr(self, most)
+            if not 1 <= begin_bytes <= 1 << 30:
+                raise ValueError(f"{begin} must be 1 to 2^30 octets, not {begin_bytes}")
+            if most_bytes is not None and not begin_bytes <= most_bytes <= 1 << 30:
+                raise ValueError(f"{most} must be {begin} ({begin_bytes}) to 2^30 octets, not {most_bytes}")
+
+
+def _limit(begin_bytes: int, most_bytes: int | None, default_bytes: int) -> int:
+    if most_bytes is not None:
+        return most_bytes
+    return _DEFAULT_LIMIT_BYTES if begin_bytes == default_bytes else begin_bytes

@@ -66,6 +66,7 @@ class Connection:
         mtu: int,
         tracer: Tracer | None = None,
         superpacket_bytes: int = 0,
+        receive_limit_bytes: int | None = None,
     ) -> None:
         self.flow = flow
         self.state = st.CLOSED
@@ -78,8 +79,11 @@ class Connection:
         self._tracer = tracer
         self._our_mss = mss_for(mtu, flow[2])
         self._superpacket_bytes = superpacket_bytes
+        limit_bytes = config.receive_limit_bytes
+        if receive_limit_bytes is not None:  # what the device's queue bears
+            limit_bytes = min(limit_bytes, receive_limit_bytes)
         self._sender = Sender(iss, config)
-        self._receiver = Receiver(config.receive_buffer_bytes, self._our_mss)
+        self._receiver = Receiver(config.receive_buffer_bytes, self._our_mss, limit_bytes)
         self._acks = AckPolicy(config.delayed_ack_ns)
         self._output = Output(flow, self._sender, self._receiver, self._acks)
         self._peer_options: Options | None = None
@@ -108,9 +112,10 @@ class Connection:
         now_ns: int,
         tracer: Tracer | None = None,
         superpacket_bytes: int = 0,
+        receive_limit_bytes: int | None = None,
     ) -> Connection:
         """What a passive OPEN came to: the connection of a SYN record, in SYN-RECEIVED; give it the ACK next."""
-        self = cls(record.flow, config, record.iss, record.mtu, tracer, superpacket_bytes)
+        self = cls(record.flow, config, record.iss, record.mtu, tracer, superpacket_bytes, receive_limit_bytes)
         self.opened_ns = record.opened_ns
         self.state = st.SYN_RECEIVED
         self._syn_attempts = record.attempts
@@ -133,17 +138,27 @@ class Connection:
             raise BrokenPipeError(errno.EPIPE, "connection closing: nothing can be sent after CLOSE")
         self._sender.buffer.append(data)
 
+    def send_shared(self, view: memoryview) -> None:
+        """As `send`, for a view of octets that stay as they are until they are acknowledged: kept by reference, and
+        never looked at (SendBuffer.append_shared)."""
+        self.send(b"")  # for what it raises
+        self._sender.buffer.append_shared(view)
+
     # ------------------------------------------------------------------ 3.10.3 RECEIVE
 
-    def receive(self, max_bytes: int) -> list[Buffer]:
+    def receive(self, max_bytes: int, now_ns: int) -> list[Buffer]:
         """Up to `max_bytes` of the text that has arrived in order, as chunks; [] where none waits.
 
         Text that arrived before the connection ended can still be received. Opens the window; the update leaves
         with the next transmit where it is due.
         """
-        chunks = self._receiver.read(max_bytes)
-        if chunks and self.state in RECEIVES_TEXT and self._receiver.update_due():
-            self._acks.owe("window update: the application has read")
+        receiver = self._receiver
+        waiting = receiver.queued_bytes
+        chunks = receiver.read(max_bytes)
+        if chunks and self.state in RECEIVES_TEXT:
+            receiver.on_read(waiting - receiver.queued_bytes, now_ns, self._sender.rtt.srtt_ns)
+            if receiver.update_due():
+                self._acks.owe("window update: the application has read")
         return chunks
 
     # ------------------------------------------------------------------ 3.10.4 CLOSE
@@ -214,6 +229,7 @@ class Connection:
             "unsent_bytes": sender.unsent_bytes,
             "unacknowledged_bytes": sender.nxt - sender.una,
             "readable_bytes": receiver.queued_bytes,
+            "receive_buffer_bytes": receiver.buffer_bytes,
             "out_of_order_bytes": receiver.reassembly.bytes,
             "cwnd_bytes": sender.congestion.cwnd_bytes,
             "ssthresh_bytes": sender.congestion.ssthresh_bytes,
@@ -481,7 +497,7 @@ class Connection:
     @property
     def deadline_ns(self) -> int:
         """When `on_timer` is due; NEVER (timers.py) where no timer runs."""
-        deadline_ns = self._sender.timer_ns
+        deadline_ns = self._sender.deadline_ns
         if self._acks.timer_ns < deadline_ns:
             deadline_ns = self._acks.timer_ns
         return deadline_ns if deadline_ns < self._orphan_timer_ns else self._orphan_timer_ns
@@ -492,7 +508,7 @@ class Connection:
             self._acks.on_timer()
         if self._orphan_timer_ns <= now_ns:
             return self._delete(st.ORPHAN_TIMEOUT, None, now_ns)
-        if self._sender.timer_ns <= now_ns:
+        if self._sender.deadline_ns <= now_ns:
             return self._on_retransmission_timeout(now_ns)
         return 0
 
@@ -572,7 +588,8 @@ class Connection:
         self.error = error
         sender = self._sender
         sender.buffer.clear()
-        sender.timer_ns = self._orphan_timer_ns = self._acks.timer_ns = NEVER
+        sender.stop_timers()
+        self._orphan_timer_ns = self._acks.timer_ns = NEVER
         self._receiver.reassembly.trim(0)
         return CLOSED if error is None else CLOSED | RESET
 

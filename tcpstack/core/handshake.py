@@ -31,7 +31,7 @@ def chunk_bytes_for(superpacket_bytes: int, mss: int, address: bytes) -> int:
 def syn_options(config: Config, our_mss: int, peer: Options | None, answering: bool) -> Options:
     """The options of our SYN; `answering` one, of our SYN,ACK: then only what `peer` offered is offered back."""
     scale = config.window_scaling and (not answering or (peer is not None and peer.wscale is not None))
-    return Options(mss=our_mss, wscale=window_shift(config.receive_buffer_bytes) if scale else None)
+    return Options(mss=our_mss, wscale=window_shift(config.receive_limit_bytes) if scale else None)
 
 
 class Negotiated:
@@ -52,4 +52,4 @@ class Negotiated:
         self.rcv_shift = 0
         if config.window_scaling and peer is not None and peer.wscale is not None:
             self.snd_shift = min(peer.wscale, MAX_SHIFT)
-            self.rcv_shift = window_shift(config.receive_buffer_bytes)
+            self.rcv_shift = window_shift(config.receive_limit_bytes)

@@ -1,10 +1,13 @@
 """LISTEN and SYN-RECEIVED after a passive open, as rules over a small record (RFC 9293 3.10.7.2 and 3.10.7.4).
 
 A flood of SYNs must not cost a Connection each: until the peer has proved with its ACK that it is where it says,
-all there is of a connection is a SynRecord. The rules below are RFC 9293's in the RFC's order, for that record.
+all there is of a connection is a SynRecord, packed while nothing happens to it. The rules below are RFC 9293's in the
+RFC's order, for that record.
 """
 
 from __future__ import annotations
+
+from struct import Struct
 
 from .closed import answer_closed, is_connection_attempt, reset
 from .config import Config
@@ -18,20 +21,22 @@ STAY = 0
 BACK_TO_LISTEN = 1
 ESTABLISH = 2
 
+_PACKED = Struct("!QQQQIIIIHHBBBB")
+_MSS, _WSCALE, _SACK, _TIMESTAMPS = 1, 2, 4, 8  # which options the peer's SYN had
+
 
 class SynRecord:
     """A SYN that was answered. Sequence numbers are as on the wire; times in ns.
 
-    peer         what the peer's SYN offered      mtu          of the device that it came by
-    wnd          what our SYN,ACK offers          first_wnd    SEG.WND of the SYN, unscaled
+    peer         what the peer's SYN offered: MSS, window shift, SACK-permitted and TSval are remembered
+    mtu          of the device that it came by    wnd          what our SYN,ACK offers
     deadline_ns  when the SYN,ACK goes again      expires_ns   when the record is given up
     timeouts     how often it went again for lack of an ACK; attempts  how often for whatever reason
-    restores     whatever this SYN replaced (a TIME-WAIT entry): it returns if the SYN was an old duplicate
     """
 
     __slots__ = (
-        "attempts", "challenged_ns", "deadline_ns", "expires_ns", "first_wnd", "flow", "irs", "iss", "mtu",
-        "opened_ns", "peer", "restores", "timeouts", "wnd",
+        "attempts", "challenged_ns", "deadline_ns", "expires_ns", "flow", "irs", "iss", "mtu", "opened_ns", "peer",
+        "timeouts", "wnd",
     )  # fmt: skip
 
     def __init__(self, segment: Segment, iss: int, mtu: int, config: Config, now_ns: int) -> None:
@@ -39,8 +44,7 @@ class SynRecord:
         self.irs = segment.seq
         self.iss = iss
         self.mtu = mtu
-        self.peer: Options | None = segment.options
-        self.first_wnd = segment.wnd
+        self.peer = segment.options or Options()
         self.wnd = min(config.receive_buffer_bytes, 0xFFFF)
         self.attempts = 0
         self.timeouts = 0
@@ -48,7 +52,43 @@ class SynRecord:
         self.deadline_ns = now_ns + config.rto_initial_ns
         self.expires_ns = now_ns + config.syn_received_r2_ns
         self.challenged_ns = 0
-        self.restores: object = None
+
+    def pack(self) -> bytes:
+        """The record as octets, for a table of many. Counts above 255 are kept as 255: nobody tells them apart."""
+        peer = self.peer
+        offers = (
+            (peer.mss is not None and _MSS)
+            | (peer.wscale is not None and _WSCALE)
+            | (peer.sack_permitted and _SACK)
+            | (peer.timestamps is not None and _TIMESTAMPS)
+        )
+        return _PACKED.pack(
+            self.deadline_ns, self.expires_ns, self.opened_ns, self.challenged_ns, self.irs, self.iss, self.mtu,
+            peer.timestamps[0] if peer.timestamps else 0, self.wnd, peer.mss or 0, peer.wscale or 0, offers,
+            min(self.attempts, 255), min(self.timeouts, 255),
+        )  # fmt: skip
+
+    @classmethod
+    def unpack(cls, flow: FourTuple, octets: bytes) -> SynRecord:
+        """The record of `flow` that `pack` made these octets of."""
+        self = cls.__new__(cls)
+        self.flow = flow
+        (
+            self.deadline_ns, self.expires_ns, self.opened_ns, self.challenged_ns, self.irs, self.iss, self.mtu,
+            tsval, self.wnd, mss, wscale, offers, self.attempts, self.timeouts,
+        ) = _PACKED.unpack(octets)  # fmt: skip
+        self.peer = Options(
+            mss if offers & _MSS else None,
+            wscale if offers & _WSCALE else None,
+            bool(offers & _SACK),
+            (tsval, 0) if offers & _TIMESTAMPS else None,
+        )
+        return self
+
+    @staticmethod
+    def deadline_ns_of(octets: bytes) -> int:
+        """`deadline_ns` of a packed record."""
+        return int.from_bytes(octets[:8], "big")
 
     @property
     def our_mss(self) -> int:

@@ -5,6 +5,8 @@ What TIME-WAIT has to know of a connection is two sequence numbers and its age; 
 
 from __future__ import annotations
 
+from struct import Struct
+
 from .closed import is_connection_attempt
 from .receive.receiver import acceptable
 from .segment import ACK, FIN, RST, SYN, FourTuple, Segment
@@ -17,8 +19,11 @@ GONE = 2
 NEW_INCARNATION = 3
 
 
+_PACKED = Struct("!QQIIIH")
+
+
 class TimeWait:
-    """`snd_nxt` and `rcv_nxt` are unbounded, `wnd_field` is the last SEG.WND sent; `lasts_ns` are its 2 MSL."""
+    """Sequence numbers are as on the wire, `wnd_field` is the last SEG.WND sent; `lasts_ns` are the 2 MSL."""
 
     __slots__ = ("challenged_ns", "expires_ns", "flow", "lasts_ns", "rcv_nxt", "rcv_wnd", "snd_nxt", "wnd_field")
 
@@ -26,13 +31,35 @@ class TimeWait:
         self, flow: FourTuple, snd_nxt: int, rcv_nxt: int, rcv_wnd: int, wnd_field: int, lasts_ns: int, now_ns: int
     ) -> None:
         self.flow = flow
-        self.snd_nxt = snd_nxt
-        self.rcv_nxt = rcv_nxt
+        self.snd_nxt = snd_nxt & MASK
+        self.rcv_nxt = rcv_nxt & MASK
         self.rcv_wnd = rcv_wnd
         self.wnd_field = wnd_field
         self.lasts_ns = lasts_ns
         self.expires_ns = now_ns + lasts_ns
         self.challenged_ns = 0
+
+    def pack(self) -> bytes:
+        """All but `flow` and `lasts_ns` as octets, for a table of many."""
+        return _PACKED.pack(
+            self.expires_ns, self.challenged_ns, self.snd_nxt, self.rcv_nxt, self.rcv_wnd, self.wnd_field
+        )
+
+    @classmethod
+    def unpack(cls, flow: FourTuple, lasts_ns: int, octets: bytes) -> TimeWait:
+        """The entry of `flow` that `pack` made these octets of."""
+        self = cls.__new__(cls)
+        self.flow = flow
+        self.lasts_ns = lasts_ns
+        (
+            self.expires_ns, self.challenged_ns, self.snd_nxt, self.rcv_nxt, self.rcv_wnd, self.wnd_field
+        ) = _PACKED.unpack(octets)  # fmt: skip
+        return self
+
+    @staticmethod
+    def expires_ns_of(octets: bytes) -> int:
+        """`expires_ns` of a packed entry."""
+        return int.from_bytes(octets[:8], "big")
 
 
 def on_time_wait(
@@ -84,5 +111,5 @@ def _limited_ack(entry: TimeWait, reason: str, challenge_ack_ns: int, now_ns: in
 def _ack(entry: TimeWait, reason: str) -> Segment:
     local, lport, remote, rport = entry.flow
     return Segment(
-        local, lport, remote, rport, entry.snd_nxt & MASK, entry.rcv_nxt & MASK, ACK, entry.wnd_field, reason=reason
+        local, lport, remote, rport, entry.snd_nxt, entry.rcv_nxt, ACK, entry.wnd_field, reason=reason
     )

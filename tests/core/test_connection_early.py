@@ -20,7 +20,7 @@ def test_closed_active_open_sends_syn_then_syn_ack_earns_the_ack(version: int) -
     connection = host.connect()
     [syn] = host.since(0)
     assert shape(syn) == (SYN, ISS, 0, 0)
-    assert syn.options == Options(mss=1460 if version == 4 else 1440, wscale=4)
+    assert syn.options == Options(mss=1460 if version == 4 else 1440, wscale=8)
     assert connection.state == st.SYN_SENT
     [ack] = host.hear(host.segment(SYN | ACK, IRS, ISS + 1))
     assert shape(ack) == (ACK, ISS + 1, IRS + 1, 0)
@@ -35,7 +35,7 @@ def test_listen_syn_earns_syn_ack_then_ack_establishes(version: int) -> None:
     listener = host.listen()
     [syn_ack] = host.hear(host.segment(SYN, IRS, options=SCALED))
     assert shape(syn_ack) == (SYN | ACK, ISS, IRS + 1, 0)
-    assert syn_ack.options == Options(mss=1460 if version == 4 else 1440, wscale=4)
+    assert syn_ack.options == Options(mss=1460 if version == 4 else 1440, wscale=8)
     assert (host.stack.syn_records, host.stack.connections) == (1, ())
     assert host.hear(host.segment(ACK, IRS + 1, ISS + 1)) == []
     connection = listener.accept()

@@ -68,7 +68,7 @@ def test_syn_ack_acknowledges_the_syn_alone_and_offers_what_was_offered() -> Non
     answer = syn_ack(a_record(size=100, options=Options(mss=1400, wscale=0)), CONFIG, "why")
     assert (answer.flags, answer.seq, answer.ack) == (SYN | ACK, ISS, (IRS + 1) & MASK)
     assert (answer.src, answer.sport, answer.dst, answer.dport) == (HERE, 80, THERE, 4000)
-    assert answer.options == Options(mss=1460, wscale=4)
+    assert answer.options == Options(mss=1460, wscale=8)
     assert answer.wnd == 0xFFFF  # never scaled, RFC 7323 2.2
     assert answer.reason == "why"
 

@@ -153,3 +153,44 @@ def test_peer_that_only_the_window_holds_back_never_waits_for_ever(
             assert got or may_send() > 0, "nothing to read, and the peer may not send"
         rounds += 1
     assert receiver.queued_bytes == 0
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    shift=st.integers(0, 14),
+    size=st.integers(1, 40),
+    growth=st.integers(0, 20),
+    srtt=st.sampled_from([0, 1, 20]),
+    script=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 16), st.integers(0, 30)), max_size=60),
+)
+@pytest.mark.rfc9293("SHLD-14")
+def test_buffer_that_grows_keeps_its_promises_and_its_limit(
+    shift: int, size: int, growth: int, srtt: int, script: list[tuple[int, int, int]]
+) -> None:
+    begin = (size << shift) * 4
+    limit = begin * growth
+    receiver = Receiver(begin, 1000, limit)
+    receiver.synchronize(IRS)
+    receiver.syn_window_field()
+    receiver.shift = shift
+    most = max(begin, limit)
+    edge = receiver.edge
+    now = read = 0
+    buffer_bytes = begin
+    for arriving, eighths, passing in script:
+        now += passing
+        count = receiver.wnd * arriving // 8
+        if count:
+            receiver.take_text(receiver.nxt, (bytes(count),), count)
+        waiting = receiver.queued_bytes
+        receiver.read(waiting * eighths // 8)
+        read += waiting - receiver.queued_bytes
+        if waiting > receiver.queued_bytes:
+            receiver.on_read(waiting - receiver.queued_bytes, now, srtt)
+        assert buffer_bytes <= receiver.buffer_bytes <= most
+        assert receiver.buffer_bytes == begin or receiver.buffer_bytes <= 4 * read + 16 * 1000
+        buffer_bytes = receiver.buffer_bytes
+        wire_edge = receiver.nxt + (receiver.window_field() << shift)
+        assert wire_edge == receiver.edge >= edge
+        edge = wire_edge
+        assert receiver.queued_bytes + receiver.wnd <= buffer_bytes + buffer_bytes // 8 + (2 << shift)

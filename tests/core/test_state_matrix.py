@@ -90,7 +90,7 @@ def observe(bench: Bench, seg: Arrival, tcb: Tcb) -> Outcome:
         bench.told |= READABLE if connection.readable_bytes else 0
         bench.told |= EOF if connection.eof_received else 0
     if connection is not None:
-        out.text = b"".join(connection.receive(1 << 30))[held:]
+        out.text = b"".join(connection.receive(1 << 30, START_NS))[held:]
         out.error = type(connection.error) if connection.error else None
     out.told = bench.told
     found = stack._time_waits.get(flow)

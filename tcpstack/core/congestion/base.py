@@ -42,5 +42,8 @@ class CongestionControl(Protocol):
     def on_recovered(self, in_flight_bytes: int, now_ns: int) -> None:
         """Fast recovery is over: all that was outstanding when it began is acknowledged."""
 
+    def on_undone(self) -> None:
+        """The last response was for nothing: no loss, the windows are what they were."""
+
     def on_timeout(self, in_flight_bytes: int, first: bool, now_ns: int) -> None:
         """The retransmission timer went off; `first` is False where the same segment times out again."""

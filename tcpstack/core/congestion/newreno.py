@@ -15,13 +15,14 @@ def initial_window(mss_bytes: int) -> int:
 class NewReno:
     """Sizes in octets. `mss_bytes` is SMSS; `initial_bytes` the initial window (default: RFC 6928's)."""
 
-    __slots__ = ("_acked_bytes", "_mss_bytes", "cwnd_bytes", "name", "ssthresh_bytes")
+    __slots__ = ("_acked_bytes", "_before", "_mss_bytes", "cwnd_bytes", "name", "ssthresh_bytes")
 
     def __init__(self, mss_bytes: int, initial_bytes: int | None = None) -> None:
         self.name = "newreno"
         self.cwnd_bytes = initial_window(mss_bytes) if initial_bytes is None else initial_bytes
         self.ssthresh_bytes = UNBOUNDED
         self._mss_bytes = mss_bytes
+        self._before = self.cwnd_bytes, self.ssthresh_bytes  # what on_undone restores
         self._acked_bytes = 0  # octets acknowledged since cwnd last grew in congestion avoidance
 
     def on_ack(self, sample: AckSample, now_ns: int) -> None:
@@ -42,6 +43,7 @@ class NewReno:
             self.cwnd_bytes = cwnd + self._mss_bytes
 
     def on_loss(self, in_flight_bytes: int, now_ns: int) -> None:
+        self._before = self.cwnd_bytes, self.ssthresh_bytes
         self.ssthresh_bytes = self._half(in_flight_bytes)
         self.cwnd_bytes = self.ssthresh_bytes
         self._acked_bytes = 0
@@ -52,9 +54,15 @@ class NewReno:
 
     def on_timeout(self, in_flight_bytes: int, first: bool, now_ns: int) -> None:
         if first:  # RFC 5681 3.1: held constant while the same segment times out again
+            self._before = self.cwnd_bytes, self.ssthresh_bytes
             self.ssthresh_bytes = self._half(in_flight_bytes)
         self.cwnd_bytes = self._mss_bytes  # the loss window
         self._acked_bytes = 0
+
+    def on_undone(self) -> None:
+        cwnd_bytes, ssthresh_bytes = self._before
+        self.cwnd_bytes = max(self.cwnd_bytes, cwnd_bytes)
+        self.ssthresh_bytes = max(self.ssthresh_bytes, ssthresh_bytes)
 
     def _half(self, in_flight_bytes: int) -> int:
         # RFC 5681 equation (4).

@@ -14,10 +14,10 @@ class Reassembly:
     object for each; what would be one range too many is not kept and the peer sends it again.
     """
 
-    __slots__ = ("_ends", "_limit", "_starts", "_texts", "bytes")
+    __slots__ = ("_ends", "_starts", "_texts", "bytes", "limit")
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._texts: list[bytes] = []
@@ -44,7 +44,7 @@ class Reassembly:
                 position = ends[index]
                 continue
             stop = min(end, starts[index]) if index < len(starts) else end
-            if len(starts) >= self._limit:
+            if len(starts) >= self.limit:
                 return
             starts.insert(index, position)
             ends.insert(index, stop)

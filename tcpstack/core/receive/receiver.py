@@ -11,20 +11,24 @@ from __future__ import annotations
 from collections import deque
 
 from ..segment import Buffer
+from .autotune import Autotune
 from .reassembly import Reassembly
 
 _SLACK_DIVISOR = 8
 _RANGE_BYTES = 512  # one reassembly range for each so many octets of buffer
+_MEASURED_DIVISOR = 8  # reads are measured once so much of the buffer has been received: few connections get there
 _SMALL_BYTES = 1024  # shorter texts are gathered: a peer that sends octets must not make us keep an object for each
 
 
 def acceptable(seq: int, seg_len: int, nxt: int, wnd: int) -> bool:
-    """The four cases of RFC 9293 Table 6, on unwrapped sequence numbers."""
+    """The four cases of RFC 9293 Table 6, on unwrapped sequence numbers.
+
+    Deviates in the fourth where a segment reaches beyond the window at both ends, which Table 6 refuses since neither
+    its first octet nor its last lies inside. A superpacket may well be like that, and what it brings is wanted.
+    """
     if seg_len == 0:
         return nxt <= seq < nxt + wnd if wnd else seq == nxt
-    if wnd == 0:
-        return False
-    return nxt <= seq < nxt + wnd or nxt <= seq + seg_len - 1 < nxt + wnd
+    return seq < nxt + wnd and seq + seg_len > nxt and wnd > 0
 
 
 def window_shift(buffer_bytes: int) -> int:
@@ -39,20 +43,23 @@ class Receiver:
     """RCV.NXT and IRS by their names; `edge` is the window's right edge as the peer knows it.
 
     `shift` is Rcv.Wind.Shift, `mss` the step by which the window is worth opening, `fin_seq` where a FIN that
-    arrived stands (None before), `queued_bytes` the text in order that the user has not taken.
+    arrived stands (None before), `queued_bytes` the text in order that the user has not taken. The buffer begins with
+    `buffer_bytes` and grows with what the user reads (autotune.py), up to `limit_bytes`; it never shrinks.
     """
 
     __slots__ = (
-        "_buffer_bytes", "_largest_offer_bytes", "_queue", "_tail", "edge", "fin_seq", "irs", "mss", "nxt",
-        "queued_bytes", "reassembly", "shift",
+        "_autotune", "_largest_offer_bytes", "_queue", "_tail", "buffer_bytes", "edge", "fin_seq", "irs",
+        "limit_bytes", "mss", "nxt", "queued_bytes", "reassembly", "shift",
     )  # fmt: skip
 
-    def __init__(self, buffer_bytes: int, mss: int) -> None:
-        self._buffer_bytes = buffer_bytes
+    def __init__(self, buffer_bytes: int, mss: int, limit_bytes: int = 0) -> None:
+        self.buffer_bytes = buffer_bytes
+        self._autotune: Autotune | None = None
+        self.limit_bytes = limit_bytes
         self._largest_offer_bytes = 0
         self._queue: deque[Buffer] = deque()
         self._tail = bytearray()
-        self.reassembly = Reassembly(1 + buffer_bytes // _RANGE_BYTES)
+        self.reassembly = Reassembly(_most_ranges(buffer_bytes))
         self.irs = 0
         self.nxt = 0
         self.edge = 0
@@ -79,29 +86,34 @@ class Receiver:
 
     def syn_window_field(self) -> int:
         """SEG.WND for our SYN or SYN,ACK, which is never scaled (RFC 7323 2.2)."""
-        field = min(self._buffer_bytes, 0xFFFF)
+        field = min(self.buffer_bytes, 0xFFFF)
         self.offer(field)
         return field
 
     def window_field(self) -> int:
         """SEG.WND for a segment that leaves now. The edge moves right where that is worth it (MUST-39)."""
-        offered = self.edge
-        opened = self._opened_edge
+        nxt, shift, offered = self.nxt, self.shift, self.edge
+        most = 0xFFFF << shift
+        room = self.buffer_bytes - self.queued_bytes
+        opened = nxt + (room if room < most else most)  # the edge, if each octet of room were offered
         if opened - offered >= self._worthwhile_bytes:
             offered = opened
-        field = min(max(offered - self.nxt + (1 << self.shift) - 1, 0) >> self.shift, 0xFFFF)
-        self.offer(field << self.shift)
+        wnd = offered - nxt
+        field = min((wnd + (1 << shift) - 1) >> shift, 0xFFFF) if wnd > 0 else 0
+        self.offer(field << shift)
         return field
 
     def offer(self, wnd: int) -> None:
         """A segment with RCV.NXT and a window of `wnd` octets leaves, or has left."""
-        self.edge = max(self.edge, self.nxt + wnd)
-        self._largest_offer_bytes = max(self._largest_offer_bytes, wnd)
+        if self.nxt + wnd > self.edge:
+            self.edge = self.nxt + wnd
+        if wnd > self._largest_offer_bytes:
+            self._largest_offer_bytes = wnd
 
     def take_text(self, seq: int, payload: tuple[Buffer, ...], size: int) -> int:
         """Process text at `seq`, of which at least part lies in the window. Returns how many octets became
         readable: 0 where it left a gap (the rest is held) or was all old."""
-        limit = min(self.edge, self.nxt + self._buffer_bytes + self._slack_bytes - self.queued_bytes)
+        limit = min(self.edge, self.nxt + self.buffer_bytes + self._slack_bytes - self.queued_bytes)
         if self.fin_seq is not None:
             limit = min(limit, self.fin_seq)
         skip = max(self.nxt - seq, 0)
@@ -123,7 +135,7 @@ class Receiver:
 
     def takes_in_order(self, size: int) -> bool:
         """Whether text at RCV.NXT would be taken whole, and is all that there is: `enqueue` may then do it."""
-        room = self._buffer_bytes + self._slack_bytes - self.queued_bytes
+        room = self.buffer_bytes + self._slack_bytes - self.queued_bytes
         return size <= self.edge - self.nxt and size <= room and self.fin_seq is None and not self.reassembly
 
     def enqueue(self, payload: tuple[Buffer, ...], size: int) -> None:
@@ -155,8 +167,13 @@ class Receiver:
     def read(self, max_bytes: int) -> list[Buffer]:
         """Up to `max_bytes` of the text in order, as chunks, out of the queue."""
         self._seal()
-        chunks: list[Buffer] = []
         queue = self._queue
+        if self.queued_bytes <= max_bytes:
+            chunks = list(queue)
+            queue.clear()
+            self.queued_bytes = 0
+            return chunks
+        chunks = []
         left = max_bytes
         while queue and left > 0:
             chunk = queue.popleft()
@@ -169,6 +186,23 @@ class Receiver:
         self.queued_bytes -= max_bytes - left
         return chunks
 
+    def on_read(self, size: int, now_ns: int, srtt_ns: int) -> None:
+        """The user has just read `size` octets; the buffer grows where that shows that the sender is held back by it.
+
+        `srtt_ns` is the sender's SRTT, 0 where it has none.
+        """
+        if self.buffer_bytes >= self.limit_bytes:
+            return
+        autotune = self._autotune
+        if autotune is None:
+            if self.nxt - self.irs > self.buffer_bytes // _MEASURED_DIVISOR:
+                self._autotune = Autotune(self.buffer_bytes, self.mss, now_ns)
+            return
+        wanted = autotune.on_read(size, self.queued_bytes, self.buffer_bytes, now_ns, srtt_ns)
+        if wanted > self.buffer_bytes:
+            # More than a field can name would only let more text wait unread.
+            self._grow(min(wanted, self.limit_bytes, 0xFFFF << self.shift))
+
     def update_due(self) -> bool:
         """Whether reads have opened the window enough for an update of its own (RFC 9293 3.8.6.2.2).
 
@@ -176,7 +210,7 @@ class Receiver:
         offer: a peer that may send that much is not waiting (3.8.6.2.1, rule 3), and the next acknowledgement tells
         it in any case.
         """
-        opened = self.nxt + self._buffer_bytes - self.queued_bytes - self.edge
+        opened = self.nxt + self.buffer_bytes - self.queued_bytes - self.edge
         return opened >= self._worthwhile_bytes and 2 * (self.edge - self.nxt) < self._largest_offer_bytes
 
     def clear(self) -> None:
@@ -189,12 +223,7 @@ class Receiver:
     @property
     def _offerable_bytes(self) -> int:
         """The largest window: the buffer, as far as a scaled field can name it."""
-        return min(self._buffer_bytes, 0xFFFF << self.shift)
-
-    @property
-    def _opened_edge(self) -> int:
-        """Where the right edge would be if each octet of room were offered."""
-        return self.nxt + min(self._buffer_bytes - self.queued_bytes, 0xFFFF << self.shift)
+        return min(self.buffer_bytes, 0xFFFF << self.shift)
 
     @property
     def _worthwhile_bytes(self) -> int:
@@ -202,12 +231,23 @@ class Receiver:
 
     @property
     def _slack_bytes(self) -> int:
-        return (1 << self.shift) + self._buffer_bytes // _SLACK_DIVISOR
+        return (1 << self.shift) + self.buffer_bytes // _SLACK_DIVISOR
+
+    def _grow(self, buffer_bytes: int) -> None:
+        if buffer_bytes > self.buffer_bytes:
+            self.buffer_bytes = buffer_bytes
+            self.reassembly.limit = _most_ranges(buffer_bytes)
+            if buffer_bytes == self.limit_bytes:
+                self._autotune = None
 
     def _seal(self) -> None:
         if self._tail:
             self._queue.append(bytes(self._tail))
             self._tail.clear()
+
+
+def _most_ranges(buffer_bytes: int) -> int:
+    return 1 + buffer_bytes // _RANGE_BYTES
 
 
 def _slice(payload: tuple[Buffer, ...], start: int, stop: int) -> tuple[Buffer, ...]:

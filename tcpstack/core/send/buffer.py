@@ -2,15 +2,22 @@
 
 `bytes` are kept by reference and leave unjoined as views; anything mutable is copied when queued. Small writes
 that wait are joined when they are first looked at, so that a thousand of them leave as few chunks.
+
+A shared view is kept as it is, and its octets are never looked at: they may be those of a mapped file, and to touch
+them after somebody has cut the file would be the end of the process.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import groupby
 
 from ..segment import Buffer
 
 SMALL_BYTES = 4096
+MOST_VIEWS = 64
+"""As many chunks as this may make up one segment; of more, those that follow each other are joined, the shared ones
+excepted. Devices take 1,024, less their own header."""
 
 
 class SendBuffer:
@@ -39,6 +46,15 @@ class SendBuffer:
             self._starts.append(self.end)
         self.end += size
 
+    def append_shared(self, view: memoryview) -> None:
+        """Queue a view of single octets as it is, whoever else may hold what it shows. It must not change until it is
+        acknowledged; it is not copied and not joined, however small."""
+        if len(view):
+            self._seal()
+            self._chunks.append(view)
+            self._starts.append(self.end)
+            self.end += len(view)
+
     def view(self, seq: int, size: int) -> tuple[Buffer, ...]:
         """The `size` octets from `seq` on, as views in order. They must be in the buffer."""
         self._seal()
@@ -54,7 +70,7 @@ class SendBuffer:
             chunk = self._chunks[index][:size]
             views.append(chunk)
             size -= len(chunk)
-        return tuple(views)
+        return tuple(views if len(views) <= MOST_VIEWS else _joined(views))
 
     def release(self, una: int) -> None:
         """Everything before `una` is acknowledged: let go of the chunks that lie wholly there."""
@@ -77,3 +93,14 @@ class SendBuffer:
             self._starts.append(self.end - len(joined))
             self._chunks.append(memoryview(joined))
             self._small.clear()
+
+
+def _joined(views: list[memoryview]) -> list[Buffer]:
+    """The same octets, with our own chunks joined where they follow each other."""
+    joined: list[Buffer] = []
+    for own, run in groupby(views, lambda view: type(view.obj) is bytes):
+        if own:
+            joined.append(b"".join(run))
+        else:
+            joined += run
+    return joined

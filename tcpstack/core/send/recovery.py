@@ -44,6 +44,21 @@ class Recovery:
         """Octets taken as lost and not yet sent again."""
         return self.end - self.next
 
+    def in_flight_bytes(self, una: int, nxt: int) -> int:
+        """Octets outstanding, less what is known to have left the network."""
+        return nxt - una - (self.end - self.next) - self.departed_bytes
+
+    def room_bytes(self, in_flight_bytes: int, cwnd_bytes: int) -> int:
+        """How much may leave now, new or again."""
+        return cwnd_bytes - in_flight_bytes
+
+    def next_lost(self) -> tuple[int, int] | None:
+        """The octets that are to be sent again next, or None."""
+        return (self.next, self.end) if self.next < self.end else None
+
+    def on_sent(self, seq: int, end: int, now_ns: int) -> None:
+        """New text left."""
+
     def on_duplicate(self, una: int, nxt: int, mss_bytes: int) -> int:
         """A duplicate acknowledgement (RFC 5681 2) of `una` came. ENTERED on the third, else NOTHING."""
         self._dup_acks += 1
@@ -81,7 +96,7 @@ class Recovery:
         self._bound_departed(una, nxt)
         return PARTIAL
 
-    def on_timeout(self, una: int, nxt: int) -> None:
+    def on_timeout(self, una: int, nxt: int, srtt_ns: int, now_ns: int) -> None:
         """The retransmission timer went off: all that is outstanding is taken as lost."""
         self.active = False
         self.departed_bytes = 0
@@ -94,10 +109,13 @@ class Recovery:
         self.departed_bytes = 0
         self._resend(una, nxt, "retransmission: the window reopened after a probe")
 
-    def on_resent(self, end: int) -> None:
+    def on_resent(self, seq: int, end: int, now_ns: int) -> None:
         """The range was sent again up to `end`."""
         self.next = end
         self.forced = False
+
+    def on_probe_resent(self, seq: int, now_ns: int) -> None:
+        """A zero-window probe's octet left again."""
 
     def _bound_departed(self, una: int, nxt: int) -> None:
         # RFC 5681 3.2 step 4: no more than is outstanding, or duplicates that the network or an attacker makes up

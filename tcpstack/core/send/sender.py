@@ -11,14 +11,17 @@ from ..config import SECOND_NS, Config
 from ..congestion import CONTROLLERS, AckSample, CongestionControl
 from ..timers import NEVER
 from .buffer import SendBuffer
-from .recovery import NOTHING, RECOVERED, Recovery
+from .recovery import ENTERED, NOTHING, RECOVERED, Recovery
 from .rto import RetransmissionTimeout
+from .sack_recovery import OPEN, PROBE_REPAIRED, RECOVERY, UNDONE, Acknowledgement, SackRecovery
 
 # What on_timer found.
 IDLE = 0
 RETRANSMIT = 1
 PROBE = 2
 GIVE_UP = 3
+TAIL_PROBE = 4
+LATE = 5
 
 SYN_LOST_RTO_NS = 3 * SECOND_NS  # RFC 6298 5.7
 
@@ -28,6 +31,7 @@ REASON_DATA_FIN = "data and FIN: we have no more to send"
 REASON_FIN = "FIN: we have no more to send"
 REASON_PROBE = "zero-window probe"
 REASON_OVERRIDE = "data, silly-window override timeout"
+REASON_TAIL_PROBE = "tail loss probe: no acknowledgement for two round trips"
 
 
 class Chunk:
@@ -48,13 +52,15 @@ class Sender:
 
     `mss` is Eff.snd.MSS, `chunk_bytes` the most text that leaves as one chunk: as many whole segments as a superpacket
     has room for, or one. `max_wnd` is the largest window the peer ever offered, `timer_ns` the deadline of the
-    retransmission or persist timer (NEVER where off).
+    retransmission or persist timer (NEVER where off), `probe_ns` that of the tail loss probe. `sack` is the recovery
+    where the peer reports what has arrived, else None.
     """
 
     __slots__ = (
-        "_config", "_forced_octets", "_persist_backoff", "_r2_ns", "_sample", "_small_end", "_timed_end",
+        "_config", "_forced_octets", "_persist_backoff", "_probe_due", "_r2_ns", "_sample", "_small_end", "_timed_end",
         "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes", "congestion", "fin_seq", "iss", "max_wnd", "mss",
-        "nodelay", "nxt", "recovery", "retransmitted", "rtt", "shift", "timer_ns", "una", "wl1", "wl2", "wnd",
+        "nodelay", "nxt", "probe_ns", "recovery", "retransmitted", "rtt", "sack", "shift", "timer_ns",
+        "una", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, config: Config) -> None:
@@ -72,10 +78,13 @@ class Sender:
         self.nodelay = not config.nagle
         self.fin_seq: int | None = None
         self.buffer = SendBuffer(iss + 1)
-        self.recovery = Recovery(iss)
+        self.recovery: Recovery | SackRecovery = Recovery(iss)
+        self.sack: SackRecovery | None = None
         self.rtt = RetransmissionTimeout(config.rto_initial_ns, config.rto_min_ns, config.rto_max_ns)
         self.congestion: CongestionControl = CONTROLLERS[config.congestion](self.mss, None)
         self.timer_ns = NEVER
+        self.probe_ns = NEVER
+        self._probe_due = False
         self.retransmitted = 0
         self._r2_ns = config.syn_r2_ns
         self._sample = AckSample()
@@ -100,14 +109,14 @@ class Sender:
             self.nxt < self.buffer.end
             or self.fin_seq is not None
             or self._forced_octets > 0
-            or self.recovery.next < self.recovery.end
+            or self._probe_due
+            or self.recovery.lost_bytes > 0
         )
 
     @property
     def in_flight_bytes(self) -> int:
         """Octets outstanding, less what is known to have left the network."""
-        recovery = self.recovery
-        return self.nxt - self.una - recovery.lost_bytes - recovery.departed_bytes
+        return self.recovery.in_flight_bytes(self.una, self.nxt)
 
     @property
     def fin_acknowledged(self) -> bool:
@@ -130,6 +139,10 @@ class Sender:
             self._timed_end = 0  # Karn
         if self.timer_ns == NEVER:
             self._arm(now_ns, self.rtt.rto_ns)
+
+    def recover_by_sack(self) -> None:
+        """Both ends have said that they understand selective acknowledgements (RFC 2018)."""
+        self.recovery = self.sack = SackRecovery(self.iss)
 
     def establish(self, wnd: int, seq: int, ack: int, retransmitted: bool, now_ns: int) -> None:
         """Our SYN is acknowledged by `ack`; `mss` and `shift` are negotiated. Take over that segment's window.
@@ -172,32 +185,75 @@ class Sender:
     def on_ack(self, ack: int, now_ns: int) -> int:
         """SND.UNA < SEG.ACK =< SND.NXT: `ack` takes away. Returns recovery's finding (recovery.py)."""
         recovery = self.recovery
-        sample = self._sample
-        sample.in_flight_bytes = self.in_flight_bytes
-        acked = sample.acked_bytes = ack - self.una
-        self.una = ack
-        self.buffer.release(ack)
-        self._una_since_ns = now_ns if ack < self.nxt else NEVER
-        sample.rtt_ns = 0
-        if self._timed_end and ack >= self._timed_end:
-            self._timed_end = 0
-            sample.rtt_ns = now_ns - self._timed_ns
-            self.rtt.on_sample(sample.rtt_ns)
-        self.rtt.on_progress()
+        if isinstance(recovery, SackRecovery):
+            return self.on_report(Acknowledgement(ack), now_ns)
+        self._sample.in_flight_bytes = recovery.in_flight_bytes(self.una, self.nxt)
+        acked = ack - self.una
+        self._advance(ack, None, now_ns)
         found = recovery.on_new_ack(ack, self.nxt, acked, self.mss)
         if found == RECOVERED:
             self.congestion.on_recovered(self.nxt - ack, now_ns)
         elif found == NOTHING:
-            self.congestion.on_ack(sample, now_ns)
-        self.timer_ns = NEVER  # RFC 6298 5.2, 5.3: off when all is acknowledged, else `arm` starts it anew
+            self.congestion.on_ack(self._sample, now_ns)
         return found
+
+    def on_report(self, said: Acknowledgement, now_ns: int) -> int:
+        """As `on_ack`, where the peer reports what has arrived: SND.UNA =< SEG.ACK. Returns its recovery's finding."""
+        sack, control = self.sack, self.congestion
+        assert sack is not None
+        una, nxt = self.una, self.nxt
+        was, in_flight = sack.state, sack.in_flight_bytes(una, nxt)
+        self._sample.in_flight_bytes = in_flight
+        found = sack.on_ack(said, una, nxt, control.ssthresh_bytes, self.mss, self.rtt.srtt_ns, now_ns)
+        if said.ack > una:
+            self._advance(said.ack, said.echoed_ns, now_ns)
+        if found == ENTERED:
+            self._enter_recovery(in_flight, now_ns)
+        elif found == RECOVERED:
+            if was == RECOVERY:
+                control.on_recovered(control.ssthresh_bytes, now_ns)  # RFC 9937: as much is in flight by now
+        elif found == UNDONE:
+            control.on_undone()
+        elif found == PROBE_REPAIRED:
+            control.on_loss(in_flight, now_ns)  # RFC 8985 7.4.2: the loss that the probe mended was one
+            control.on_recovered(control.ssthresh_bytes, now_ns)
+        elif said.ack > una and sack.state != RECOVERY:
+            control.on_ack(self._sample, now_ns)
+        return found
+
+    def _enter_recovery(self, in_flight_bytes: int, now_ns: int) -> None:
+        sack, control = self.sack, self.congestion
+        assert sack is not None
+        control.on_loss(in_flight_bytes, now_ns)
+        sack.begin(self.una, self.nxt, control.ssthresh_bytes, self.mss)
+        self.probe_ns = NEVER
+
+    def _advance(self, ack: int, echoed_ns: int | None, now_ns: int) -> None:
+        """SND.UNA <- `ack`, and what hangs on that but for recovery and congestion control."""
+        sample = self._sample
+        sample.acked_bytes = ack - self.una
+        self.una = ack
+        self.buffer.release(ack)
+        self._una_since_ns = now_ns if ack < self.nxt else NEVER
+        sample.rtt_ns = 0
+        if self._timed_end:
+            if ack >= self._timed_end:
+                self._timed_end = 0
+                sample.rtt_ns = now_ns - self._timed_ns
+                self.rtt.on_sample(sample.rtt_ns)
+        elif echoed_ns is not None and echoed_ns < now_ns:
+            # Something was sent twice, but the timestamp tells which is acknowledged (RFC 7323 4).
+            sample.rtt_ns = now_ns - echoed_ns
+            self.rtt.on_sample(sample.rtt_ns)
+        self.rtt.on_progress()
+        self.timer_ns = self.probe_ns = NEVER  # RFC 6298 5.2, 5.3: off when all is acknowledged, else `arm` starts anew
 
     def on_duplicate_ack(self, now_ns: int) -> int:
         """A duplicate acknowledgement by RFC 5681 2. Returns recovery's finding.
 
         One that answers a zero-window probe looks alike, but tells of a full buffer and not of a loss.
         """
-        if self._persist_backoff:
+        if self._persist_backoff or isinstance(self.recovery, SackRecovery):
             return NOTHING
         found = self.recovery.on_duplicate(self.una, self.nxt, self.mss)
         if found != NOTHING:
@@ -215,9 +271,10 @@ class Sender:
         """The next segment that may leave now, or None. A chunk that is returned counts as sent."""
         if self._forced_octets:  # first: a closed window holds retransmissions back, and must be probed all the same
             return self._forced_chunk(now_ns)
-        if self.recovery.next < self.recovery.end:
-            return self._retransmission()
-        return self._new_chunk(now_ns)
+        if self._probe_due:
+            return self._tail_probe(now_ns)
+        lost = self.recovery.next_lost()
+        return self._new_chunk(now_ns) if lost is None else self._retransmission(*lost, now_ns)
 
     def arm(self, now_ns: int) -> None:
         """After all that may leave has left: see that the right timer runs, if any has to."""
@@ -226,6 +283,8 @@ class Sender:
                 self._una_since_ns = now_ns
             if self.timer_ns == NEVER:
                 self._arm(now_ns, self.rtt.rto_ns)
+            if self.probe_ns == NEVER and self.sack is not None:
+                self._arm_probe(self.sack, now_ns)
         elif self.una < self.nxt or self.buffer.end > self.nxt or self._fin_pending:
             # Nothing in flight that could bring an ACK, yet something to say: zero or silly window.
             if self.timer_ns == NEVER:
@@ -234,8 +293,10 @@ class Sender:
             self.timer_ns = NEVER
 
     def on_timer(self, now_ns: int) -> int:
-        """The timer went off. GIVE_UP when R2 has passed, else what transmit is now to do."""
-        self.timer_ns = NEVER
+        """A timer went off. GIVE_UP when R2 has passed, else what transmit is now to do."""
+        if self.sack is not None and self.timer_ns > now_ns:
+            return self._on_sack_timer(self.sack, now_ns)
+        self.timer_ns = self.probe_ns = NEVER
         if now_ns - self._una_since_ns >= self._r2_ns:
             return GIVE_UP
         self._timed_end = 0  # Karn: whatever is being timed is about to be ambiguous
@@ -250,22 +311,86 @@ class Sender:
             return PROBE
         self.congestion.on_timeout(self.nxt - self.una, self.rtt.backoff == 0, now_ns)
         self.rtt.on_timeout()
-        self.recovery.on_timeout(self.una, self.nxt)
+        self.recovery.on_timeout(self.una, self.nxt, self.rtt.srtt_ns, now_ns)
         return RETRANSMIT
 
+    @property
+    def deadline_ns(self) -> int:
+        """When `on_timer` is due."""
+        if self.sack is None:
+            return self.timer_ns
+        return min(self.timer_ns, self.probe_ns, self.sack.rack.deadline_ns)
+
+    def stop_timers(self) -> None:
+        """Nothing will be sent any more."""
+        self.timer_ns = self.probe_ns = NEVER
+        if self.sack is not None:
+            self.sack.rack.deadline_ns = NEVER
+
     # -- inside
+
+    def _on_sack_timer(self, sack: SackRecovery, now_ns: int) -> int:
+        """RACK's reordering timer, or the tail loss probe's."""
+        if self.probe_ns <= now_ns:
+            self.probe_ns = NEVER
+            self._probe_due = True
+            return TAIL_PROBE
+        if sack.rack.deadline_ns > now_ns:
+            return IDLE
+        in_flight = sack.in_flight_bytes(self.una, self.nxt)
+        if not sack.detect_losses(self.mss, self.rtt.srtt_ns, now_ns):
+            return IDLE
+        if sack.state == OPEN:
+            self._enter_recovery(in_flight, now_ns)
+        return LATE
+
+    def _arm_probe(self, sack: SackRecovery, now_ns: int) -> None:
+        """RFC 8985 7.2: when the tail of what is outstanding is to be probed."""
+        if sack.state == OPEN and not (sack.board.sacked_bytes or sack.probing) and self.rtt.srtt_ns:
+            pto_ns = sack.probe_timeout_ns(self.rtt.srtt_ns, self.nxt - self.una <= self.mss)
+            self.probe_ns = min(now_ns + pto_ns, self.timer_ns)
+
+    def _tail_probe(self, now_ns: int) -> Chunk | None:
+        """New text if there is some, else the last segment again (RFC 8985 7.3)."""
+        self._probe_due = False
+        sack = self.sack
+        if sack is None or self.una == self.nxt or sack.state != OPEN:
+            return None
+        self.timer_ns = NEVER
+        size = min(self.mss, self.buffer.end - self.nxt, self.una + self.wnd - self.nxt)
+        if size > 0:
+            chunk = self._take(self.nxt, size, False, now_ns, REASON_TAIL_PROBE)
+            sack.on_probe(self.nxt, resent=False)
+            return chunk
+        seq = max(self.nxt - self.mss, self.una)
+        fin = self.fin_seq is not None and self.nxt > self.fin_seq
+        sack.on_resent(seq, self.nxt, now_ns)
+        sack.on_probe(self.nxt, resent=True)
+        self.retransmitted += 1
+        self._timed_end = 0
+        size = self.nxt - seq - fin
+        return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, REASON_TAIL_PROBE)
 
     @property
     def _fin_pending(self) -> bool:
         return self.fin_seq is not None and self.nxt <= self.fin_seq
 
-    def _retransmission(self) -> Chunk | None:
+    def _send_limit_bytes(self) -> int:
+        """What may be outstanding: it follows the congestion window, up to a bound, and is a segment at the least."""
+        config = self._config
+        grown = min(2 * self.congestion.cwnd_bytes, config.send_limit_bytes)
+        return max(config.send_buffer_bytes, self.mss, grown)
+
+    def _room_bytes(self) -> int:
         recovery = self.recovery
-        seq = recovery.next
+        return recovery.room_bytes(recovery.in_flight_bytes(self.una, self.nxt), self.congestion.cwnd_bytes)
+
+    def _retransmission(self, seq: int, end: int, now_ns: int) -> Chunk | None:
+        recovery = self.recovery
         # SHLD-16: what lies within the window, where the peer has shrunk it.
-        left = min(recovery.end - seq, max(self.una + self.wnd - seq, 0))
+        left = min(end - seq, max(self.una + self.wnd - seq, 0))
         size = min(self.mss, left)
-        room = self.congestion.cwnd_bytes - self.in_flight_bytes  # what goes again counts as in flight
+        room = self._room_bytes()  # what goes again counts as in flight
         if left > size and room >= 2 * size:
             size = self._whole_segments(left, min(self.chunk_bytes, room))
         elif recovery.forced:
@@ -276,7 +401,7 @@ class Sender:
         fin = self.fin_seq is not None and end > self.fin_seq
         if fin:
             size -= 1
-        recovery.on_resent(end)
+        recovery.on_resent(seq, end, now_ns)
         self.retransmitted += max(-(-size // self.mss), 1)
         self._timed_end = 0
         return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, recovery.reason)
@@ -293,8 +418,8 @@ class Sender:
             return self._take(seq, 0, True, now_ns, REASON_FIN) if window > 0 else None
         room = min(
             window,
-            self.congestion.cwnd_bytes - self.in_flight_bytes,
-            max(self._config.send_buffer_bytes, self.mss) - (seq - self.una),
+            self._room_bytes(),
+            self._send_limit_bytes() - (seq - self.una),
         )
         mss = self.mss
         size = min(queued, self.chunk_bytes, room)
@@ -323,6 +448,7 @@ class Sender:
         if self.una < self.nxt:  # the probe before is unanswered or found no room: the same octet again
             self.retransmitted += 1
             fin = self.una == self.fin_seq
+            self.recovery.on_probe_resent(self.una, now_ns)
             return Chunk(self.una, 0 if fin else 1, fin, not fin and self.una + 1 == self.buffer.end, REASON_PROBE)
         fin = self.nxt == self.fin_seq
         return self._take(self.nxt, 0 if fin else 1, fin, now_ns, REASON_PROBE)
@@ -333,6 +459,8 @@ class Sender:
             # RFC 6298 5.1: nothing was outstanding, so the timer that runs, if any, is not the retransmission timer.
             self.timer_ns = NEVER
         self.nxt = end
+        self.recovery.on_sent(seq, end, now_ns)
+        self.probe_ns = NEVER
         if size % self.mss:
             self._small_end = seq + size
         if not self._timed_end and reason is not REASON_PROBE:

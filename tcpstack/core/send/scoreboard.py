@@ -1,0 +1,227 @@
+"""What is outstanding, range by range: when it was last sent, and whether it has arrived, or is taken as lost.
+
+A range is what left at one instant, not a segment: a flush of a hundred segments, or a superpacket, is one range until
+an acknowledgement or a loss has something to say of a part of it. Then it is split there, wherever "there" is. So the
+board is as long as there are instants and holes, SACK and RACK (RFC 2018, RFC 8985) see parts of superpackets, and a
+transfer without loss keeps one range a turn.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+
+
+class Sent:
+    """Octets `seq` up to `end`, last sent at `sent_ns`. `resent`: that was not the first time. `sacked`: they have
+    arrived. `lost`: they are taken as lost, and have not been sent again since."""
+
+    __slots__ = ("end", "lost", "resent", "sacked", "sent_ns", "seq")
+
+    def __init__(self, seq: int, end: int, sent_ns: int) -> None:
+        self.seq = seq
+        self.end = end
+        self.sent_ns = sent_ns
+        self.resent = False
+        self.sacked = False
+        self.lost = False
+
+    def __repr__(self) -> str:
+        marks = "".join(name[0].upper() for name in ("sacked", "lost", "resent") if getattr(self, name))
+        return f"<{self.seq}..{self.end} at {self.sent_ns} {marks}>"
+
+
+class Scoreboard:
+    """The ranges from SND.UNA to SND.NXT, in order and without gaps between them.
+
+    sacked_bytes  octets that have arrived above SND.UNA
+    lost_bytes    octets taken as lost and not sent again since
+    """
+
+    __slots__ = ("_by_time", "_ranges", "_starts", "lost_bytes", "sacked_bytes")
+
+    def __init__(self) -> None:
+        self._ranges: list[Sent] = []
+        self._starts: list[int] = []
+        # Each with the time of a transmission, in the order of these (then of sequence numbers). Lazy: entries stay
+        # when they are no longer true, and are skipped.
+        self._by_time: list[tuple[int, int, Sent]] = []
+        self.sacked_bytes = 0
+        self.lost_bytes = 0
+
+    def __iter__(self) -> Iterator[Sent]:
+        return iter(self._ranges)
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    # -- sending
+
+    def on_sent(self, seq: int, end: int, now_ns: int) -> None:
+        """New octets leave: `seq` is where the last range ends."""
+        if self._ranges:
+            last = self._ranges[-1]
+            if last.sent_ns == now_ns and not (last.resent or last.sacked or last.lost):
+                last.end = end
+                return
+        new = Sent(seq, end, now_ns)
+        self._ranges.append(new)
+        self._starts.append(seq)
+        self._by_time.append((now_ns, seq, new))
+
+    def next_lost(self) -> Sent | None:
+        """The first range that is to be sent again, or None."""
+        if not self.lost_bytes:
+            return None
+        return next(each for each in self._ranges if each.lost)
+
+    def on_resent(self, seq: int, end: int, now_ns: int) -> None:
+        """These octets leave again: all of them outstanding."""
+        for each in self._cut(seq, end):
+            if each.lost:
+                each.lost = False
+                self.lost_bytes -= each.end - each.seq
+            each.resent = True
+            each.sent_ns = now_ns
+            if not each.sacked:
+                self._note_time(each)
+
+    # -- acknowledgements
+
+    def acknowledge(self, una: int) -> list[Sent]:
+        """Everything before `una` has arrived. Returns the ranges (or their parts) of which this is news."""
+        ranges = self._ranges
+        count = bisect_right(self._starts, una - 1)
+        if count and ranges[count - 1].end > una:
+            self._split(count - 1, una)
+        gone = ranges[:count]
+        del ranges[:count], self._starts[:count]
+        news: list[Sent] = []
+        for each in gone:
+            if each.sacked:
+                self.sacked_bytes -= each.end - each.seq
+            else:
+                self._arrive(each)
+                news.append(each)
+        if not ranges:
+            self._by_time.clear()
+        return news
+
+    def sack(self, left: int, right: int) -> list[Sent]:
+        """The octets from `left` to `right` have arrived; both are within what is outstanding. As `acknowledge`."""
+        news = [each for each in self._cut(left, right) if not each.sacked]
+        for each in news:
+            self._arrive(each)
+            self.sacked_bytes += each.end - each.seq
+        if news:
+            self._join_sacked(left, right)
+        return news
+
+    def reneged(self) -> None:
+        """The peer has dropped what it reported (RFC 2018 8): nothing counts as arrived any more."""
+        for each in self._ranges:
+            if each.sacked:
+                each.sacked = False
+                self._note_time(each)
+        self.sacked_bytes = 0
+
+    # -- losses
+
+    def awaited(self) -> Iterator[Sent]:
+        """The ranges that neither have arrived nor are taken as lost, the one sent longest ago first."""
+        by_time = self._by_time
+        stale = 0
+        while stale < len(by_time) and not _is_awaited(by_time[stale]):
+            stale += 1
+        del by_time[:stale]
+        return (entry[2] for entry in by_time if _is_awaited(entry))
+
+    def mark_lost(self, lost: Sent) -> None:
+        """Take this range as lost."""
+        if not lost.lost and not lost.sacked:
+            lost.lost = True
+            self.lost_bytes += lost.end - lost.seq
+
+    def mark_all_lost(self) -> None:
+        """Take everything as lost that has not arrived."""
+        for each in self._ranges:
+            self.mark_lost(each)
+
+    def mark_lost_between(self, seq: int, end: int) -> None:
+        """Take these octets as lost, as far as they have not arrived."""
+        for each in self._cut(seq, end):
+            self.mark_lost(each)
+
+    def unmark_lost(self) -> None:
+        """Nothing is lost after all: what was taken so is only late."""
+        for each in self._ranges:
+            if each.lost:
+                each.lost = False
+                self._note_time(each)
+        self.lost_bytes = 0
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._ranges.clear()
+        self._starts.clear()
+        self._by_time.clear()
+        self.sacked_bytes = self.lost_bytes = 0
+
+    # -- inside
+
+    def _arrive(self, each: Sent) -> None:
+        if each.lost:
+            each.lost = False
+            self.lost_bytes -= each.end - each.seq
+        each.sacked = True
+
+    def _cut(self, seq: int, end: int) -> list[Sent]:
+        """The ranges that make up exactly these octets, as far as they are outstanding."""
+        ranges = self._ranges
+        if not ranges or end <= ranges[0].seq or seq >= ranges[-1].end:
+            return []
+        first = max(bisect_right(self._starts, seq) - 1, 0)
+        if ranges[first].seq < seq:
+            self._split(first, seq)
+            first += 1
+        last = bisect_right(self._starts, end - 1) - 1
+        if ranges[last].end > end:
+            self._split(last, end)
+        return ranges[first : last + 1]
+
+    def _split(self, index: int, at: int) -> None:
+        """Make two of a range. Its first part keeps the object, and its place in time goes before that of the new."""
+        whole = self._ranges[index]
+        rest = Sent(at, whole.end, whole.sent_ns)
+        rest.resent, rest.sacked, rest.lost = whole.resent, whole.sacked, whole.lost
+        whole.end = at
+        self._ranges.insert(index + 1, rest)
+        self._starts.insert(index + 1, at)
+        self._note_time(rest)
+
+    def _note_time(self, each: Sent) -> None:
+        entry = (each.sent_ns, each.seq, each)
+        if not self._by_time or self._by_time[-1][:2] <= entry[:2]:
+            self._by_time.append(entry)
+        else:
+            insort(self._by_time, entry, key=_order)
+
+    def _join_sacked(self, left: int, right: int) -> None:
+        """Neighbours that have arrived need be told apart no longer."""
+        ranges, starts = self._ranges, self._starts
+        index = max(bisect_right(starts, left) - 2, 0)
+        while index + 1 < len(ranges) and ranges[index].seq <= right:
+            if ranges[index].sacked and ranges[index + 1].sacked:
+                ranges[index].end = ranges[index + 1].end
+                del ranges[index + 1], starts[index + 1]
+            else:
+                index += 1
+
+
+def _order(entry: tuple[int, int, Sent]) -> tuple[int, int]:
+    return entry[:2]
+
+
+def _is_awaited(entry: tuple[int, int, Sent]) -> bool:
+    sent_ns, _, each = entry
+    return not each.sacked and not each.lost and each.sent_ns == sent_ns
