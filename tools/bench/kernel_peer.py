@@ -1,8 +1,7 @@
 """The kernel's TCP as the peer that measures: `python -m tools.bench.kernel_peer TASK`, a Task in JSON.
 
-Runs in the server's namespace (or at the far end of its veth pair), works with plain blocking sockets, and prints
-what it found as JSON. Octets and packets are counted by the kernel's tcp_info: a superpacket counts as the
-segments in it, and what only filled a buffer does not count.
+Runs in the server's namespace (or at the far end of its veth pair), works with plain sockets, and prints what it
+found as JSON. Octets are counted by the kernel's tcp_info: what only filled a buffer does not count.
 """
 
 from __future__ import annotations
@@ -11,20 +10,24 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
-from .services import CHARGEN_PORT, CONNECT_PORTS, DISCARD_PORT, ECHO_PORT
+from .services import CHARGEN_PORT, CONNECT_PORTS, DISCARD_PORT, ECHO_PORT, REQUEST_BYTES
+
+MANY_FLOWS = 10
+KEPT_ALIVE = 100
 
 _CHUNK_BYTES = 256 * 1024
 _PATIENCE_S = 10.0
 _CONGESTION_CONTROL = b"cubic"
-# struct tcp_info of <linux/tcp.h>: total_retrans, bytes_acked, bytes_received, data_segs_in, data_segs_out.
-_TCP_INFO = struct.Struct("=100xI16xQQ16xII")
+_TCP_INFO = struct.Struct("=100xI16xQQ")  # struct tcp_info of <linux/tcp.h>: total_retrans, bytes_acked, bytes_received
 
 Results = dict[str, float | str]
 
@@ -47,48 +50,52 @@ class Task:
 
 @dataclass(frozen=True)
 class Reading:
-    """The meters at one moment."""
+    """The meters at one moment; those of the connections are sums."""
 
     time_s: float
     server_cpu_s: float
     retransmissions: int
     bytes_acked: int
     bytes_received: int
-    segments_in: int
-    segments_out: int
 
     @classmethod
-    def take(cls, task: Task, connection: socket.socket) -> Reading:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    def take(cls, task: Task, connections: Sequence[socket.socket]) -> Reading:
+        infos = [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size) for each in connections]
         # What clock_getcpuclockid(3) answers for a process: the CPU time of all its threads.
         cpu_s = time.clock_gettime(~task.pid << 3 | 2)
-        return cls(time.perf_counter(), cpu_s, *_TCP_INFO.unpack(info))
+        return cls(time.perf_counter(), cpu_s, *map(sum, zip(*map(_TCP_INFO.unpack, infos), strict=True)))
 
 
-def measure_bulk_in(task: Task) -> Results:
+def measure_bulk_in(task: Task, flows: int = 1) -> Results:
     """Text towards the server."""
     chunk = bytes(_CHUNK_BYTES)
-    with _connected(task, DISCARD_PORT) as connection:
-        before, after = _read_around(task, connection, lambda: connection.send(chunk))
-        segments = after.segments_out - before.segments_out
-        octets = after.bytes_acked - before.bytes_acked
+    with _connected(task, DISCARD_PORT, flows) as connections:
+        ready = _Ready(connections, select.EPOLLOUT)
+
+        def send() -> None:
+            for connection in ready():
+                connection.send(chunk)
+
+        before, after = _read_around(task, connections, send)
         lost = after.retransmissions - before.retransmissions
-        return {**_bulk_results(before, after, octets, segments), "retransmissions": lost, **_conditions(connection)}
+        results = _bulk_results(before, after, after.bytes_acked - before.bytes_acked)
+        return {**results, "retransmissions": lost, **_conditions(connections[0])}
 
 
-def measure_bulk_out(task: Task) -> Results:
+def measure_bulk_out(task: Task, flows: int = 1) -> Results:
     """Text from the server."""
     buffer = bytearray(_CHUNK_BYTES)
+    with _connected(task, CHARGEN_PORT, flows) as connections:
+        ready = _Ready(connections, select.EPOLLIN)
 
-    def receive() -> None:
-        if not connection.recv_into(buffer):
-            raise EOFError("the server ended the connection")
+        def receive() -> None:
+            for connection in ready():
+                if not connection.recv_into(buffer):
+                    raise EOFError("the server ended the connection")
 
-    with _connected(task, CHARGEN_PORT) as connection:
-        before, after = _read_around(task, connection, receive)
-        segments = after.segments_in - before.segments_in
-        octets = after.bytes_received - before.bytes_received
-        return {**_bulk_results(before, after, octets, segments), **_conditions(connection)}
+        before, after = _read_around(task, connections, receive)
+        results = _bulk_results(before, after, after.bytes_received - before.bytes_received)
+        return {**results, **_conditions(connections[0])}
 
 
 def measure_connects(task: Task) -> Results:
@@ -119,7 +126,7 @@ def measure_ping(task: Task) -> Results:
             raise EOFError("the server ended the connection")
         times_ns.append(time.perf_counter_ns() - start_ns)
 
-    with _connected(task, ECHO_PORT) as connection:
+    with _connected(task, ECHO_PORT) as (connection,):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _repeat(ping, task.warm_up_s)
         times_ns.clear()
@@ -129,10 +136,45 @@ def measure_ping(task: Task) -> Results:
     return {"median_us": median_ns / 1000, "p99_us": p99_ns / 1000}
 
 
+def measure_requests(task: Task) -> Results:
+    """Requests on connections that stay: on each, a request and its answer in turn, so that there are as many requests
+    under way as there are connections."""
+    request = bytes(REQUEST_BYTES)
+    answered = 0
+    with _connected(task, ECHO_PORT, KEPT_ALIVE) as connections:
+        ready = _Ready(connections, select.EPOLLIN)
+        missing = dict.fromkeys(connections, REQUEST_BYTES)
+
+        def answers() -> None:
+            nonlocal answered
+            for connection in ready():
+                octets = len(connection.recv(missing[connection]))
+                if not octets:
+                    raise EOFError("the server ended the connection")
+                missing[connection] -= octets
+                if not missing[connection]:
+                    answered += 1
+                    missing[connection] = REQUEST_BYTES
+                    connection.send(request)
+
+        for connection in connections:
+            connection.send(request)
+        _repeat(answers, task.warm_up_s)
+        answered = 0
+        before = Reading.take(task, connections)
+        _repeat(answers, task.seconds)
+        after = Reading.take(task, connections)
+    cpu_s = after.server_cpu_s - before.server_cpu_s
+    return {"per_s": answered / (after.time_s - before.time_s), "cpu_us_each": cpu_s / answered * 1e6}
+
+
 MEASUREMENTS: dict[str, Callable[[Task], Results]] = {
     "bulk-in": measure_bulk_in,
     "bulk-out": measure_bulk_out,
+    f"bulk-in-{MANY_FLOWS}": partial(measure_bulk_in, flows=MANY_FLOWS),
+    f"bulk-out-{MANY_FLOWS}": partial(measure_bulk_out, flows=MANY_FLOWS),
     "connects": measure_connects,
+    "requests": measure_requests,
     "ping": measure_ping,
 }
 
@@ -143,22 +185,46 @@ def choose_congestion_control(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _CONGESTION_CONTROL)
 
 
-def _connected(task: Task, port: int) -> socket.socket:
-    """A connection whose closing resets it: nobody waits for what is under way then."""
-    connection = socket.socket(socket.AF_INET)
-    choose_congestion_control(connection)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.settimeout(_PATIENCE_S)
-    connection.connect((task.address, port))
-    return connection
+@contextlib.contextmanager
+def _connected(task: Task, port: int, count: int = 1) -> Iterator[list[socket.socket]]:
+    """So many connections. Closing resets them: nobody waits for what is under way then."""
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for _ in range(count):
+            connection = stack.enter_context(socket.socket(socket.AF_INET))
+            choose_congestion_control(connection)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.settimeout(_PATIENCE_S)
+            connection.connect((task.address, port))
+            connections.append(connection)
+        yield connections
 
 
-def _read_around(task: Task, connection: socket.socket, step: Callable[[], object]) -> tuple[Reading, Reading]:
+class _Ready:
+    """Called, it waits for those of the connections that can go on. From now on none of them blocks."""
+
+    def __init__(self, connections: Sequence[socket.socket], event: int) -> None:
+        self._connections = {connection.fileno(): connection for connection in connections}
+        self._epoll = select.epoll()
+        for fd, connection in self._connections.items():
+            connection.setblocking(False)
+            self._epoll.register(fd, event)
+
+    def __call__(self) -> list[socket.socket]:
+        found = self._epoll.poll(_PATIENCE_S)
+        if not found:
+            raise TimeoutError(f"nothing has happened for {_PATIENCE_S:g} s")
+        return [self._connections[fd] for fd, _ in found]
+
+
+def _read_around(
+    task: Task, connections: Sequence[socket.socket], step: Callable[[], object]
+) -> tuple[Reading, Reading]:
     """The meters before and after `task.seconds` of steps, when it has warmed up."""
     _repeat(step, task.warm_up_s)
-    before = Reading.take(task, connection)
+    before = Reading.take(task, connections)
     _repeat(step, task.seconds)
-    return before, Reading.take(task, connection)
+    return before, Reading.take(task, connections)
 
 
 def _repeat(step: Callable[[], object], seconds: float) -> tuple[int, float]:
@@ -172,11 +238,10 @@ def _repeat(step: Callable[[], object], seconds: float) -> tuple[int, float]:
     return times, elapsed_s
 
 
-def _bulk_results(before: Reading, after: Reading, octets: int, segments: int) -> Results:
+def _bulk_results(before: Reading, after: Reading, octets: int) -> Results:
     elapsed_s = after.time_s - before.time_s
     return {
         "gbit_per_s": octets * 8 / elapsed_s / 1e9,
-        "packets_per_s": segments / elapsed_s,
         "cpu_s_per_gb": (after.server_cpu_s - before.server_cpu_s) / (octets / 1e9),
     }
 

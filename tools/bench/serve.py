@@ -1,4 +1,4 @@
-"""One server under test, in a process of its own: `python -m tools.bench.serve bare|protocol|streams|kernel`.
+"""One server under test, in a process of its own: `python -m tools.bench.serve KIND`, as __init__.py has them.
 
 When it serves, it prints one line of JSON: `pid` of the process that does, its `address`, and the `exec_prefix`
 behind which a peer is to be run. It ends when its standard input does.
@@ -22,7 +22,15 @@ from .applications import ServiceProtocol, serve_streams
 from .bare_loop import BareLoop
 from .services import ALL_PORTS
 
-_ADDRESS = "10.9.0.2"
+ADDRESS, KERNEL_ADDRESS = "10.9.0.2", "10.9.0.1"
+NO_OFFLOAD_SUFFIX = "-no-offload"
+
+# Those that serve from within the namespace, because they make their device themselves.
+_WITHIN = {
+    "kernel": ("tools.bench.veth", "near"),
+    "mitmproxy": ("tools.bench.mitmproxy_server",),
+    "pytcp": ("tools.bench.pytcp_server",),
+}
 
 
 def announce(address: str, exec_prefix: Sequence[str]) -> None:
@@ -40,38 +48,35 @@ async def until_stdin_ends() -> None:
 
 
 def main(kind: str) -> None:
-    with Namespace.open(device="tun", offload=kind != "bare") as namespace:
-        if kind == "bare":
-            _serve_bare(namespace)
-        elif kind == "kernel":
-            _serve_kernel(namespace)
+    program = kind.removesuffix(NO_OFFLOAD_SUFFIX)
+    offload = program == kind
+    with Namespace.open(device="tun", offload=offload) as namespace:
+        if program in _WITHIN:
+            namespace.device.close()
+            prefix = json.dumps(namespace.exec_prefix)
+            namespace.start([sys.executable, "-m", *_WITHIN[program], prefix]).wait()
+        elif program == "bare":
+            _serve_bare(namespace, offload)
         else:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve_tcpstack(namespace, with_streams=kind == "streams"))
+                runner.run(_serve_tcpstack(namespace, with_streams=program == "streams"))
 
 
-def _serve_bare(namespace: Namespace) -> None:
-    loop = BareLoop(namespace.device.fileno(), namespace.device.mtu)
-    announce(_ADDRESS, namespace.exec_prefix)
+def _serve_bare(namespace: Namespace, offload: bool) -> None:
+    loop = BareLoop(namespace.device.fileno(), namespace.device.mtu, offload)
+    announce(ADDRESS, namespace.exec_prefix)
     loop.run(until_fd=sys.stdin.fileno())
 
 
 async def _serve_tcpstack(namespace: Namespace, with_streams: bool) -> None:
-    async with tcpstack.open_tun(device=namespace.device, addresses=[f"{_ADDRESS}/24"], grace_s=0) as stack:
+    async with tcpstack.open_tun(device=namespace.device, addresses=[f"{ADDRESS}/24"], grace_s=0) as stack:
         for port in ALL_PORTS:
             if with_streams:
                 await stack.start_server(serve_streams, port=port)
             else:
                 await stack.create_server(ServiceProtocol, port=port)
-        announce(_ADDRESS, namespace.exec_prefix)
+        announce(ADDRESS, namespace.exec_prefix)
         await until_stdin_ends()
-
-
-def _serve_kernel(namespace: Namespace) -> None:
-    """The program with streams on the kernel's TCP must itself be in a namespace: that is veth.py's matter."""
-    namespace.device.close()
-    prefix = json.dumps(namespace.exec_prefix)
-    namespace.start([sys.executable, "-m", "tools.bench.veth", "near", prefix]).wait()
 
 
 if __name__ == "__main__":

@@ -15,3 +15,6 @@ ALL_PORTS = (ECHO_PORT, DISCARD_PORT, CHARGEN_PORT, *CONNECT_PORTS)
 
 CHUNK = bytes(256 * 1024)
 """What the programs behind CHARGEN_PORT write at once."""
+
+REQUEST_BYTES = 100
+"""What is asked, and answered, by way of ECHO_PORT where small requests are measured."""

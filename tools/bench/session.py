@@ -7,23 +7,34 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from .kernel_peer import MEASUREMENTS, Results, Task
+from . import peers
+from .kernel_peer import MANY_FLOWS, MEASUREMENTS, Results, Task
+from .serve import NO_OFFLOAD_SUFFIX
 
 SERVERS = ("bare", "protocol", "streams", "kernel")
 """As tools.bench.serve calls them. The first is what the others are compared with."""
+NO_OFFLOAD_SERVERS = tuple(server + NO_OFFLOAD_SUFFIX for server in SERVERS[:3])
+"""Likewise, without offload: measured in bulk only, since a small packet crosses alone in any case."""
+PEERS = tuple(peer.name for peer in peers.PEERS)
+"""Measured where they are asked for, and can be had."""
 
+BULK = ("bulk-in", "bulk-out", f"bulk-in-{MANY_FLOWS}", f"bulk-out-{MANY_FLOWS}")
 PING_ON_ONE_CPU = "ping-on-one-cpu"
-NAMES = (*MEASUREMENTS, PING_ON_ONE_CPU)
-"""What can be measured: all that the peer knows, server and peer on a CPU each; and its ping again on one CPU."""
+MEMORY = "memory"
+NAMES = (*MEASUREMENTS, PING_ON_ONE_CPU, MEMORY)
+"""What can be measured: all that the peer knows, server and peer on a CPU each; its ping again on one CPU; and, once
+and without a peer, memory."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _END_S = 5.0
 _PATIENCE_S = 30.0
+_MEMORY_PATIENCE_S = 600.0
 
 
 class BenchError(Exception):
@@ -32,45 +43,120 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """Measure `names` for `seconds` each against every server, `rounds` times over."""
+    """Measure `names` for `seconds` each against every server, `rounds` times over; also against the peers where
+    `with_peers`. Memory is measured with so many `connections`."""
 
     names: tuple[str, ...] = NAMES
     seconds: float = 2.0
     rounds: int = 5
+    with_peers: bool = False
+    connections: int = 10_000
 
     @property
     def warm_up_s(self) -> float:
         """What goes before each measurement, unmeasured: slow start is over by then."""
         return self.seconds / 4
 
+    def servers_for(self, name: str, installed: peers.Installed = peers.NOTHING_INSTALLED) -> list[str]:
+        """Those against which `name` is measured."""
+        if name == MEMORY:
+            return []
+        return [*SERVERS, *(NO_OFFLOAD_SERVERS if name in BULK else ()), *installed.names]
+
 
 Series = dict[tuple[str, str], list[Results]]
 """By measurement and server: the results, one for each round."""
 
 
-def run(plan: Plan, progress: Callable[[str], object] = lambda text: None) -> Series:
+@dataclass
+class Outcome:
+    """series     what was measured against servers; nothing under a measurement and a peer that did not get through
+    memory     octets, by what takes them (see memory.py); empty where that was not measured
+    installed  which peers took part, and why others did not
+    failures   what went wrong with peers, by measurement and server
+    """
+
+    series: Series = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    installed: peers.Installed = peers.NOTHING_INSTALLED
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def run(plan: Plan, progress: Callable[[str], object] = lambda text: None) -> Outcome:
     """Carry out the plan. `progress` hears what is being done.
 
     The servers take turns within each measurement: whoever else uses the machine disturbs all of them alike.
-    Raises BenchError.
+    Raises BenchError where one of ours, or the kernel, fails.
     """
-    series: Series = {(name, server): [] for name in plan.names for server in SERVERS}
+    outcome = Outcome()
     with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tcpstack-bench-")))
+        if plan.with_peers:
+            progress("installing the peers")
+            outcome.installed = peers.install(directory)
+        if MEMORY in plan.names:
+            progress(f"memory, with {plan.connections:,} connections")
+            outcome.memory = _measure_memory(plan)
         progress("starting the servers")
-        servers = {kind: stack.enter_context(Server(kind)) for kind in SERVERS}
+        wanted = dict.fromkeys(kind for name in plan.names for kind in plan.servers_for(name))
+        servers = {kind: stack.enter_context(Server(kind)) for kind in wanted}
         for round_ in range(plan.rounds):
             for name in plan.names:
-                for kind, server in servers.items():
+                for kind in plan.servers_for(name, outcome.installed):
                     progress(f"round {round_ + 1} of {plan.rounds}: {name} against {kind}")
-                    series[name, kind].append(server.measure(name, plan))
-    return series
+                    if kind in servers:
+                        outcome.series.setdefault((name, kind), []).append(servers[kind].measure(name, plan))
+                    else:
+                        _measure_peer(name, kind, plan, directory, outcome)
+    return outcome
+
+
+def _measure_peer(name: str, kind: str, plan: Plan, directory: Path, outcome: Outcome) -> None:
+    """One run against a peer that was installed, if it got through all runs before.
+
+    Its server lives no longer than that: what one measurement leaves behind in it is not to spoil the next."""
+    if (name, kind) in outcome.failures:
+        return
+    try:
+        with Server(kind, peers.environment(directory, kind)) as server:
+            outcome.series.setdefault((name, kind), []).append(server.measure(name, plan))
+    except BenchError as error:
+        outcome.series.pop((name, kind), None)
+        outcome.failures[name, kind] = str(error)
+
+
+def _measure_memory(plan: Plan) -> dict[str, float]:
+    command = (sys.executable, "-m", "tools.bench.memory", str(plan.connections))
+    found: dict[str, float] = json.loads(_output_of(command, "memory", _MEMORY_PATIENCE_S))
+    return found
+
+
+def _output_of(command: tuple[str, ...], what: str, patience_s: float) -> str:
+    """What a command prints. Raises BenchError, by the name of what it does."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=_PROJECT,
+            start_new_session=True,
+            timeout=patience_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{what} does not come to an end") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise BenchError(f"{what} failed: {last}")
+    return done.stdout
 
 
 class Server:
     """A server under test, from entering to leaving. Raises BenchError on entering when it does not come up."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, env: dict[str, str] | None = None) -> None:
         self._kind = kind
+        self._env = env
 
     def __enter__(self) -> Self:
         # In a session of its own, or the terminal's Ctrl-C would reach it too, and it would be missed at the end.
@@ -79,6 +165,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_PROJECT,
+            env=self._env,
             start_new_session=True,
         )
         try:
@@ -90,7 +177,8 @@ class Server:
             self._pid: int = ready["pid"]
             self._address: str = ready["address"]
             self._exec_prefix: list[str] = ready["exec_prefix"]
-            os.sched_setaffinity(self._pid, {_cpus()[0]})
+            for thread in _threads(self._pid):
+                os.sched_setaffinity(thread, {_cpus()[0]})
         except BaseException:
             self.end()
             raise
@@ -106,22 +194,9 @@ class Server:
             task = Task("ping", self._address, self._pid, server_cpu, plan.seconds, plan.warm_up_s)
         else:
             task = Task(name, self._address, self._pid, peer_cpu, plan.seconds, plan.warm_up_s)
-        try:
-            peer = subprocess.run(
-                (*self._exec_prefix, sys.executable, "-m", "tools.bench.kernel_peer", task.to_json()),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                cwd=_PROJECT,
-                start_new_session=True,
-                timeout=task.warm_up_s + task.seconds + _PATIENCE_S,
-            )
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"{name} against {self._kind} does not come to an end") from None
-        if peer.returncode:
-            last = (peer.stderr.strip().splitlines() or [f"status {peer.returncode}"])[-1]
-            raise BenchError(f"{name} against {self._kind} failed: {last}")
-        results: Results = json.loads(peer.stdout)
+        command = (*self._exec_prefix, sys.executable, "-m", "tools.bench.kernel_peer", task.to_json())
+        what = f"{name} against {self._kind}"
+        results: Results = json.loads(_output_of(command, what, task.warm_up_s + task.seconds + _PATIENCE_S))
         return results
 
     def end(self) -> None:
@@ -137,6 +212,11 @@ class Server:
             process.wait()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
+
+
+def _threads(pid: int) -> Iterator[int]:
+    """The threads of a process, by which alone a CPU is chosen; those to come take after these."""
+    return (int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir())
 
 
 def _cpus() -> tuple[int, int]:
