@@ -6,21 +6,25 @@
     @pytest.mark.tcp(faults=["loss 2%"], line={"delay": "20ms"}, seed=7)
     def test_...
 
-All chance in the fixtures comes from one seed, `--tcp-seed`, a fresh one for each session. The report of a test that
-failed has the seed, the command that replays it, and the last segments as a ladder. Whatever is not pytest's is
+All chance in the fixtures comes from one seed, `--tcp-seed`, a fresh one for each session; each test draws its own from
+that and from its name. The report of a test that failed has the seed, the command that replays it, and the last
+segments as a ladder. Whatever is not pytest's is
 imported by the fixtures that need it. docs/testing.md has an example of each.
 """
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import os
 import secrets
 import shlex
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 if TYPE_CHECKING:
     from .aio.virtual import Simulation
@@ -34,19 +38,33 @@ if TYPE_CHECKING:
 
     MemoryStreams: TypeAlias = Callable[[], AbstractAsyncContextManager[StreamPair]]
 
+_SIGNATURE = "tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms', ...})"
 _MARKER = (
-    "tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms', ...}): for tcpstack's fixtures: the seed of this test, what"
-    " goes wrong with the client's (or the stack's) packets, and the link between the simulated hosts"
+    f"{_SIGNATURE}: for tcpstack's fixtures: the seed of this test, what goes wrong with the client's (or the stack's)"
+    " packets, and the link between the simulated hosts"
 )
 _FRESH_SEEDS = 1_000_000  # few digits are easily copied
-_TAKES_LINE = frozenset({"tcp_pair", "tcp_streams"})
-_TAKES_FAULTS = _TAKES_LINE | {"tcp_memory_streams", "tcp_namespace"}
+_MOST_SEED = 10**15
+_WITHIN_S = 24 * 3600.0
+"""Virtual time that a run of a simulation has where the test says nothing: beside a program whose timers go off for
+ever, one that waits for nothing would never be found out."""
+_TAKERS = {
+    "faults": ("tcp_memory_streams", "tcp_namespace", "tcp_pair", "tcp_streams"),
+    "line": ("tcp_pair", "tcp_streams"),
+}
+"""The fixtures that each word of the mark is for; the seed is for all."""
+
+
+def _read_seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _MOST_SEED):
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {_MOST_SEED}, not {text!r}")
+    return int(text)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("tcpstack").addoption(
         "--tcp-seed",
-        type=int,
+        type=_read_seed,
         metavar="SEED",
         help="where all chance in tcpstack's fixtures comes from (default: a fresh one, printed at the end)",
     )
@@ -68,24 +86,58 @@ def pytest_configure_node(node: Any) -> None:
 
 
 class _Run:
-    """One test's run with these fixtures: its marks, and what is to be said should it fail."""
+    """One test's run with these fixtures: its marks, and what is to be said should it fail.
+
+    seed  the test's own, of the mark or drawn from the session's and the test's name
+    """
 
     def __init__(self, item: pytest.Item) -> None:
-        marks: dict[str, Any] = {}
-        for marker in item.iter_markers("tcp"):  # the closest first
-            marks = {**marker.kwargs, **marks}
-            if marker.args or marks.keys() - {"seed", "faults", "line"}:
-                raise pytest.UsageError(f"{item.nodeid}: the marker is {_MARKER.partition(': ')[0]}")
-        fixtures = set(getattr(item, "fixturenames", ()))
-        for name, takers in (("faults", _TAKES_FAULTS), ("line", _TAKES_LINE)):
-            if name in marks and not takers & fixtures:
-                raise pytest.UsageError(f"{item.nodeid}: {name}= is for a test that has {' or '.join(sorted(takers))}")
-        self.seed: int = marks.get("seed", item.config.option.tcp_seed)
         self.recording: Recording | None = None
-        self._faults = marks.get("faults", ())
-        self._line = marks.get("line")
         self._item = item
+        self._marks = self._read_marks()
+        self._session_seed: int = item.config.option.tcp_seed
+        self.seed: int = self._marks.get("seed", self._draw_seed())
+        if "seed" not in self._marks:
+            item.user_properties.append(("tcp_session_seed", self._session_seed))
         item.user_properties.append(("tcp_seed", self.seed))
+
+    def _read_marks(self) -> dict[str, Any]:
+        """What the marks say; those of a class or a module go without what is for none of this test's fixtures."""
+        fixtures = set(getattr(self._item, "fixturenames", ()))
+        marks: dict[str, Any] = {}
+        for node, marker in self._item.iter_markers_with_node("tcp"):  # the closest first
+            if marker.args:
+                self._complain(f"the marker is {_SIGNATURE}, without {marker.args[0]!r} by itself")
+            for name, value in marker.kwargs.items():
+                takers = _TAKERS.get(name)
+                if name != "seed" and takers is None:
+                    self._complain(f"the marker is {_SIGNATURE}, without {name}=")
+                if takers is None or fixtures & set(takers):
+                    marks.setdefault(name, value)
+                elif node is self._item:
+                    self._complain(f"{name}= is for a test that has {' or '.join(takers)}")
+        seed = marks.get("seed", 0)
+        if type(seed) is not int or not 0 <= seed <= _MOST_SEED:
+            self._complain(f"seed= is a whole number from 0 to {_MOST_SEED}, not {seed!r}")
+        return marks
+
+    def _draw_seed(self) -> int:
+        """Tests, and parameter sets of one test, are to meet different chance. The name is without directories, which
+        hang on where pytest was started."""
+        from random import Random
+
+        return Random(f"{self._session_seed} {self._item.path.name} {self._item.location[2]}").randrange(_FRESH_SEEDS)
+
+    def _complain(self, problem: str) -> NoReturn:
+        raise pytest.UsageError(f"{self._item.nodeid}: {problem}")
+
+    def check_plain(self, fixture: str) -> None:
+        """Raise UsageError where the test is a coroutine: it would be on an event loop already."""
+        if inspect.iscoroutinefunction(getattr(self._item, "function", None)):
+            self._complain(
+                f"{fixture} is in virtual time, on an event loop of its own: make the test a plain function, and run"
+                " coroutines by the fixture's run(); tcp_memory_streams is for coroutines"
+            )
 
     def record(self, us: str = "client", peer: str = "server") -> Recording:
         """The tracer that the report's ladder comes from."""
@@ -98,18 +150,18 @@ class _Run:
     def faults(self) -> list[Rule]:
         from .testing.wires import seeded
 
-        return seeded([self._faults] if isinstance(self._faults, str) else self._faults, self.seed)
+        return seeded(self._marks.get("faults", ()), self.seed)
 
     def line(self) -> Line:
         from .testing.wires import as_line
 
-        return as_line(self._line)
+        return as_line(self._marks.get("line"))
 
     def report(self) -> str:
         """The section of a failure's report."""
         path = os.path.relpath(self._item.path, self._item.config.invocation_params.dir)
         test = path + "::" + self._item.nodeid.partition("::")[2]
-        lines = [f"seed:   {self.seed}", f"replay: pytest {shlex.quote(test)} --tcp-seed={self.seed}"]
+        lines = [f"seed:   {self.seed}", f"replay: pytest {shlex.quote(test)} --tcp-seed={self._session_seed}"]
         if self.recording is not None:
             lines += ["", self.recording.render() or "no segment was sent"]
         return "\n".join(lines)
@@ -133,12 +185,15 @@ def pytest_runtest_makereport(
     report = yield
     run = item.stash.get(_RUN, None)
     if run is not None and report.failed:
-        report.sections.append(("tcpstack", run.report()))
+        if isinstance(report.longrepr, ExceptionRepr):
+            report.longrepr.addsection("tcpstack", run.report(), "-")  # so that --junitxml has it as well
+        else:
+            report.sections.append(("tcpstack", run.report()))
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    drawn = ("tcp_seed", config.option.tcp_seed)
+    drawn = ("tcp_session_seed", config.option.tcp_seed)
     reports = (report for kind in terminalreporter.stats.values() for report in kind)
     if any(drawn in map(tuple, getattr(report, "user_properties", ())) for report in reports):
         terminalreporter.write_line(f"tcpstack: the same again with --tcp-seed={config.option.tcp_seed}")
@@ -176,7 +231,8 @@ def tcp_simulation(request: pytest.FixtureRequest) -> Iterator[Simulation]:
     from .aio.virtual import Simulation
 
     run = _run(request)
-    with Simulation(run.seed, tracer=run.record()) as simulation:
+    run.check_plain("tcp_streams" if "tcp_streams" in request.fixturenames else "tcp_simulation")
+    with Simulation(run.seed, tracer=run.record(), within_s=_WITHIN_S) as simulation:
         yield simulation
 
 

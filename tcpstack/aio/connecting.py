@@ -22,17 +22,19 @@ from .pseudo_socket import socket_address
 async def connect(
     driver: Driver,
     host: str,
-    port: int,
+    port: int | str | bytes,
     *,
     local_addr: tuple[str, int] | None = None,
     config: Config | None = None,
 ) -> Connection:
-    """A connection to `host` (an address or a name) that has reached ESTABLISHED; its `user` is not yet set.
+    """A connection to `host` (an address or a name) that has reached ESTABLISHED; its `user` is not yet set. `port` may
+    be a number in digits or the name of a service, as for asyncio.
 
     The addresses of a name are tried in the resolver's order, those of families that the stack has. Raises
     the error of the attempt, or an OSError that lists the errors where several attempts failed differently.
     Cancelled, it aborts the attempt under way.
     """
+    number = port if isinstance(port, int) else await _service_port(driver.loop, port)
     local = await _local_socket(driver, local_addr)
     families = {interface.version for interface in driver.stack.addresses}
     candidates = await resolve(driver.loop, host, families)
@@ -41,7 +43,7 @@ async def connect(
     errors: list[OSError] = []
     for address in candidates:
         try:
-            return await _attempt(driver, address, port, local, config)
+            return await _attempt(driver, address, number, local, config)
         except OSError as error:
             errors.append(error)
     if not errors:
@@ -61,6 +63,14 @@ async def resolve(loop: asyncio.AbstractEventLoop, host: str, families: Collecti
     found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     known = [ipaddress.ip_address(entry[4][0]) for entry in found if entry[0] in (socket.AF_INET, socket.AF_INET6)]
     return list(dict.fromkeys(address.packed for address in known if address.version in families))
+
+
+async def _service_port(loop: asyncio.AbstractEventLoop, port: str | bytes) -> int:
+    try:
+        return int(port)
+    except ValueError:
+        found = await loop.getaddrinfo(None, port, type=socket.SOCK_STREAM)
+        return int(found[0][4][1])
 
 
 async def _local_socket(driver: Driver, local_addr: tuple[str, int] | None) -> tuple[bytes, int] | None:

@@ -14,7 +14,7 @@ docs/simulation.md says what that takes of a program, and what is reported inste
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
@@ -23,8 +23,8 @@ from typing import Any, Self, TypeVar
 
 from ..core.config import SECOND_NS, Config
 from ..core.events import Tracer
-from ..device.fault_units import PACKETS, RATE, SIZE, TIME, Units
-from ..device.faults import Rule, parse_rule
+from ..device.fault_lists import rules_of
+from ..device.faults import Rule
 from ..device.pipe import Line
 from ..sim.clock import Clock
 from ..sim.network import Interface, Link, Network, Router
@@ -32,10 +32,11 @@ from ..wire.codec import Codec
 from ..wire.objects import OBJECTS
 from .guarded_tracer import GuardedTracer
 from .host import Host
+from .virtual_line import line, line_of
 from .virtual_loop import VirtualLoop
 from .virtual_names import CURRENT_HOST
 from .virtual_refusals import NotVirtual, stems_from
-from .virtual_waiting import DeadlockError, VirtualTask, Waiting
+from .virtual_waiting import DeadlockError, Waiting
 
 __all__ = ["DeadlockError", "NotVirtual", "SimulatedHost", "Simulation", "VirtualLoop", "Waiting", "line"]
 
@@ -103,13 +104,25 @@ class Simulation:
     hosts    by their names
 
     config is every host's unless it is given its own; `tracer` gets the events of all, each as its host sees it.
-    With `codec` wire.codec.DPKT links carry octets instead of segments. As a context manager a Simulation can run
+    With `codec` wire.codec.DPKT links carry octets instead of segments. `within_s` is the limit of runs that are given
+    none of their own. As a context manager a Simulation can run
     several times, its world going on from one to the next; else its first run is its only one.
+
+    Raises ValueError for a seed that is no whole number from 0 on.
     """
 
     def __init__(
-        self, seed: int = 0, *, config: Config | None = None, tracer: Tracer | None = None, codec: Codec = OBJECTS
+        self,
+        seed: int = 0,
+        *,
+        config: Config | None = None,
+        tracer: Tracer | None = None,
+        codec: Codec = OBJECTS,
+        within_s: float | None = None,
     ) -> None:
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"a seed is a whole number from 0 on, not {seed!r}")
+        self._within_ns = _limit_ns(within_s, None)
         self._tracer = GuardedTracer(tracer) if tracer is not None else None
         self._config = config
         self.clock = Clock()
@@ -131,7 +144,7 @@ class Simulation:
         name: str,
         *addresses: str | IPv4Interface | IPv6Interface,
         config: Config | None = None,
-        faults: Sequence[str | Rule] = (),
+        faults: str | Rule | Sequence[str | Rule] = (),
         mtu: int = 1500,
         tracer: Tracer | None = None,
     ) -> SimulatedHost:
@@ -142,9 +155,9 @@ class Simulation:
         """
         if name.lower() in self.loop.names:
             raise ValueError(f"there is a host {name!r} already")
+        rules = rules_of(faults, lambda position: self.network.random.randrange(1_000_000))
         interface = self.network.interface(name, *addresses, mtu=mtu)
         seen_by = GuardedTracer(tracer) if tracer is not None else self._tracer
-        rules = [self._seeded(rule) if isinstance(rule, str) else rule for rule in faults]
         host = SimulatedHost(self, interface, config or self._config, rules, seen_by)
         self.hosts[name] = host
         self.loop.names[name.lower()] = [address.ip for address in interface.addresses]
@@ -169,10 +182,12 @@ class Simulation:
         Instead of Lines it takes the words of `line` (delay="20ms", ...). Raises ValueError where a host has a link
         already, and for words that make no sense.
         """
+        if a is b:
+            raise ValueError(f"a link joins two nodes, and {a.name} is one")
         if words:
             if there is not None:
                 raise ValueError(f"a Line says it all: no {', '.join(words)} besides")
-            there = line(**words)
+            there = line_of(words)
         ends = [end.interface if isinstance(end, SimulatedHost) else end for end in (a, b)]
         return self.network.link(ends[0], ends[1], there, back, mtu=mtu)
 
@@ -190,7 +205,8 @@ class Simulation:
         Other programs go on meanwhile. Without `with` that was all: what still runs is cancelled, and the hosts close.
 
         Raises what a program died of, be it one of these or another; DeadlockError where they would wait for ever;
-        TimeoutError where they have not ended `within_s` virtual seconds.
+        TimeoutError where they have not ended after `within_s` virtual seconds (math.inf: no limit); ValueError where
+        that is no number from 0 on.
         """
         return self._run(programs, within_s, self.spawn)
 
@@ -210,12 +226,6 @@ class Simulation:
             self.close()
         else:
             self._close_after(error)
-
-    def _seeded(self, text: str) -> Rule:
-        rule = parse_rule(text)
-        if "seed=" in dataclasses.replace(rule, written="").text and "seed=" not in text:
-            rule = parse_rule(f"{text} seed={self.network.random.randrange(1_000_000)}")
-        return rule
 
     def _spawn(self, program: Coroutine[Any, Any, T], name: str | None, context: Context) -> asyncio.Task[T]:
         called = name or getattr(program, "__name__", None)
@@ -238,34 +248,44 @@ class Simulation:
         within_s: float | None,
         spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
     ) -> list[Any]:
-        if self._closed or asyncio._get_running_loop() is not None:
+        try:
+            self._check_open()
+            within_ns = _limit_ns(within_s, self._within_ns)
+        except BaseException:
             for program in programs:
                 if not isinstance(program, asyncio.Task):
                     program.close()
-            raise RuntimeError(
-                "this simulation has come to its end: `with Simulation() as sim` lets it run several times"
-                if self._closed
-                else "run() cannot be called from a running event loop: a program starts others by spawn()"
-            )
+            raise
         tasks = [each if isinstance(each, asyncio.Task) else spawn(each) for each in programs]
-        limit_ns = None if within_s is None else self.clock.now_ns + round(within_s * SECOND_NS)
         with self.loop.outside:
             try:
-                self.loop.limit_ns = limit_ns
-                results = self._runner.run(self._until_ended(tasks or list(self._programs)))
+                self.loop.limit(within_ns)
+                results: list[Any] = self._run_hidden(self._until_ended(tasks or list(self._programs)))
             except BaseException as error:
                 self._told, self._failure = error, None
                 if not self._goes_on:
                     self._close_after(error)
                 raise
             finally:
-                self.loop.limit_ns = None
+                self.loop.limit(None)
             if not self._goes_on:
                 self.close()
         return results
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(
+                "this simulation has come to its end: `with Simulation() as sim` lets it run several times"
+            )
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("run() cannot be called from a running event loop: a program starts others by spawn()")
+
+    def _run_hidden(self, own: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of the simulation's own: reports are about programs."""
+        self.loop.hidden = own
+        return self._runner.run(own)
+
     async def _until_ended(self, programs: Sequence[asyncio.Task[Any]]) -> list[Any]:
-        _hide()
         while True:
             failure, self._failure = self._failure, None
             if failure is not None:
@@ -288,10 +308,11 @@ class Simulation:
         self._closed = True
         with self.loop.outside:
             try:
-                self._runner.run(self._end(in_order))
+                self._run_hidden(self._end(in_order))
             except DeadlockError:
                 for task in asyncio.all_tasks(self.loop):
                     task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is told already
+                    asyncio.tasks._unregister_task(task)  # or the runner would cancel it, and wait for it, again
                 raise
             finally:
                 try:
@@ -300,7 +321,6 @@ class Simulation:
                     self.loop.close()
 
     async def _end(self, in_order: bool) -> None:
-        _hide()
         left = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
         for task in left:
             task.cancel()
@@ -311,48 +331,19 @@ class Simulation:
             await asyncio.gather(*(host.aclose(GRACE_S) for host in self.hosts.values()))
         for host in self.hosts.values():
             host.close()
+        if left:
+            _, immortal = await asyncio.wait(left, timeout=GRACE_S)
+            if immortal:
+                self.loop.give_up("programs do not let themselves be cancelled")
         await asyncio.gather(*left, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
 
 
-def _hide() -> None:
-    """The current task is the simulation's own: reports are about programs."""
-    task = asyncio.current_task()
-    assert isinstance(task, VirtualTask)
-    task.hidden = True
-
-
-def line(
-    *,
-    delay: str | None = None,
-    jitter: str | None = None,
-    rate: str | None = None,
-    queue: str | None = None,
-    mark: str | None = None,
-) -> Line:
-    """One direction of a link, in the words of fault rules: delay="40ms", jitter="5ms", rate="10mbit", queue="64kB"
-    or queue="100p" (packets), mark="30kB" (where so much waits, ECN-capable packets are marked). What is not said is:
-    none, and no limit.
-
-    Raises ValueError for a word that makes no sense.
-    """
-    size = queue if queue is not None and not queue.endswith("p") else None
-    packets = queue if queue is not None and queue.endswith("p") else None
-    return Line(
-        rate_bps=_read("rate", rate, RATE, "10mbit"),
-        delay_ns=_read("delay", delay, TIME, "40ms") or 0,
-        jitter_ns=_read("jitter", jitter, TIME, "5ms") or 0,
-        queue_bytes=_read("queue", size, SIZE, "64kB, or 100p for packets"),
-        queue_packets=_read("queue", packets, PACKETS, "100p, or 64kB for octets"),
-        mark_bytes=_read("mark", mark, SIZE, "30kB"),
-    )
-
-
-def _read(name: str, word: str | None, units: Units, such_as: str) -> int | None:
-    if word is None:
-        return None
-    value = units.read(word)
-    if value is None:
-        raise ValueError(f"{name}={word!r} is none: write it as in {such_as}")
-    return value
+def _limit_ns(within_s: float | None, otherwise_ns: int | None) -> int | None:
+    """A limit in nanoseconds; None: there is none."""
+    if within_s is None:
+        return otherwise_ns
+    if not isinstance(within_s, int | float) or not within_s >= 0:
+        raise ValueError(f"within_s is a number of virtual seconds from 0 on, not {within_s!r}")
+    return None if within_s == math.inf else round(within_s * SECOND_NS)

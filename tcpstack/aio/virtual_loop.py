@@ -24,10 +24,10 @@ from .driver import Driver
 from .host import Host
 from .server import ProtocolFactory, Server
 from .transport import TcpTransport
-from .virtual_names import CURRENT_HOST, Address, Entry, getaddrinfo
+from .virtual_names import CURRENT_HOST, Address, Entry, getaddrinfo, port_number
 from .virtual_outside import Outside
 from .virtual_refusals import NotVirtual, RefusingLoop, refusal
-from .virtual_waiting import DeadlockError, VirtualTask, Waiting, report, who_waits
+from .virtual_waiting import DeadlockError, VirtualFuture, VirtualTask, Waiting, report, who_waits
 
 T = TypeVar("T")
 _Ts = TypeVarTuple("_Ts")
@@ -56,7 +56,8 @@ class _Timer(asyncio.TimerHandle):
 class VirtualLoop(RefusingLoop):
     """An event loop whose time is `clock`'s (one of its own where None). Can be given to asyncio.Runner as factory.
 
-    names  the hosts' addresses by their names, for all who resolve
+    names   the hosts' addresses by their names, for all who resolve
+    hidden  a coroutine whose task is to be in no report, and made by no task factory
 
     Connections and servers go over the simulated host that the caller belongs to (CURRENT_HOST). While it runs, the
     process's clocks and the module random are the simulation's (Outside); whatever leads out of it raises NotVirtual.
@@ -74,8 +75,11 @@ class VirtualLoop(RefusingLoop):
         self.clock = clock if clock is not None else Clock()
         self.names: dict[str, Sequence[Address]] = {}
         self.outside = Outside(self.clock, self.names, seed, self._refuse)
-        self.limit_ns: int | None = None
+        self.hidden: Coroutine[Any, Any, Any] | None = None
+        self._limit_ns: int | None = None
+        self._limited_ns = 0  # when the limit was set
         self._tasks_made = 0
+        self._futures_made = 0
         self._timers_of_programs = 0
         self._active_ns = self.clock.now_ns  # when a program last did something
         self._turns = 0
@@ -99,7 +103,9 @@ class VirtualLoop(RefusingLoop):
     def call_at(
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self._set_timer(None if when == math.inf else round(when * SECOND_NS), callback, args, context)
+        if when == math.inf:
+            return self._set_timer(None, callback, args, context)
+        return self._set_timer(round(max(when, 0) * SECOND_NS), callback, args, context)
 
     def _set_timer(
         self, when_ns: int | None, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
@@ -127,10 +133,16 @@ class VirtualLoop(RefusingLoop):
             self._timers_of_programs -= handle.of_program
             handle.happening.cancel()
 
+    def limit(self, within_ns: int | None) -> None:
+        """Have a run end with TimeoutError when so much time has passed from now on; None: never."""
+        self._limited_ns = self.clock.now_ns
+        self._limit_ns = None if within_ns is None else self.clock.now_ns + within_ns
+
     # Running
 
     def run_forever(self) -> None:
         with self.outside:
+            self._turns_without_rest = 0
             super().run_forever()
             self._raise_failure()
 
@@ -170,34 +182,44 @@ class VirtualLoop(RefusingLoop):
         """To the next happening."""
         next_ns = self.clock.next_ns
         if next_ns is None:
-            self._give_up("nothing can happen any more, and programs still wait")
+            self.give_up("nothing can happen any more, and programs still wait")
         if not self._timers_of_programs and next_ns - self._active_ns > QUIET_NS:
-            self._give_up("for a day nothing has happened but TCP's own timers, and programs still wait")
-        if self.limit_ns is not None and next_ns > self.limit_ns:
-            self.clock.now_ns = self.limit_ns
-            raise TimeoutError(report(f"the programs have not finished at {self.time():.9g} s", self._who_waits()))
+            self.give_up("for a day nothing has happened but TCP's own timers, and programs still wait")
+        if self._limit_ns is not None and next_ns > self._limit_ns:
+            self.clock.now_ns = self._limit_ns
+            within_s = (self._limit_ns - self._limited_ns) / SECOND_NS
+            headline = f"the programs have not finished after {within_s:.9g} s (it is {self.time():.9g} s)"
+            raise TimeoutError(report(headline, self._who_waits()))
         self.clock.step()
 
     def _spin(self) -> None:
         if self.clock.next_ns is not None:
             self._let_time_pass()
         elif self._turns_without_rest > LIVELOCK_TURNS:
-            self._give_up("programs keep the loop busy, and nothing can happen that they could be waiting for")
+            self.give_up("programs keep the loop busy, and nothing can happen that they could be waiting for")
 
-    def _give_up(self, headline: str) -> NoReturn:
+    def give_up(self, headline: str) -> NoReturn:
+        """Raise DeadlockError with who waits for what."""
         raise DeadlockError(headline, self.time(), self._who_waits())
 
     def _who_waits(self) -> tuple[Waiting, ...]:
         return who_waits(asyncio.all_tasks(self))
 
     def create_task(self, coro: Coroutine[Any, Any, T], **more: Any) -> asyncio.Task[T]:  # type: ignore[override]
-        if self.get_task_factory() is not None:
+        hidden = coro is self.hidden
+        if self.get_task_factory() is not None and not hidden:
             return super().create_task(coro, **more)
         self._check_closed()
         self._tasks_made += 1
         if more.get("name") is None:
             more["name"] = f"Task-{self._tasks_made}"  # asyncio counts all tasks of the process
-        return VirtualTask(coro, loop=self, number=self._tasks_made, **more)
+        task = VirtualTask(coro, loop=self, number=self._tasks_made, **more)
+        task.hidden = hidden
+        return task
+
+    def create_future(self) -> asyncio.Future[Any]:
+        self._futures_made += 1
+        return VirtualFuture(loop=self, number=self._futures_made)
 
     def call_soon_threadsafe(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
@@ -224,14 +246,23 @@ class VirtualLoop(RefusingLoop):
     ) -> None:
         if future.cancelled():
             return  # as an executor has it that did not come to it yet
+        result: object = None
+        failure: BaseException | None = None
         try:
             result = func(*args)
         except (SystemExit, KeyboardInterrupt):
             raise
+        except StopIteration as error:
+            failure = RuntimeError("the function in the executor raised StopIteration, which a future cannot carry")
+            failure.__cause__ = error
         except BaseException as error:
             if isinstance(error, NotVirtual):
                 self._watch(task, error)
-            future.set_exception(error)
+            failure = error
+        if future.cancelled():
+            return  # by the function itself
+        if failure is not None:
+            future.set_exception(failure)
         else:
             future.set_result(result)
 
@@ -242,7 +273,8 @@ class VirtualLoop(RefusingLoop):
         error = context.get("exception")
         if isinstance(error, NotVirtual):
             self._failure = error  # nobody else would hear of it
-        elif not isinstance(error, asyncio.CancelledError):  # Python 3.11 does not expect handlers to be cancelled
+        # Python 3.11 does not expect handlers to be cancelled; what ends the process has come out of the run already.
+        elif not isinstance(error, asyncio.CancelledError | SystemExit | KeyboardInterrupt):
             super().call_exception_handler(context)
 
     def __del__(self) -> None:
@@ -267,7 +299,7 @@ class VirtualLoop(RefusingLoop):
         self,
         protocol_factory: Callable[[], _ProtocolT],
         host: str | None = None,
-        port: int | None = None,
+        port: int | str | bytes | None = None,
         *,
         ssl: object = None,
         family: int = 0,
@@ -284,6 +316,7 @@ class VirtualLoop(RefusingLoop):
         if host is None or port is None:
             raise ValueError("host and port was not specified and no sock specified")
         current = self._current_host("a connection")
+        port = port_number(port)
         if not family:
             return await current.create_connection(protocol_factory, host, port, local_addr=local_addr)
         entries = getaddrinfo(self.names, host, port, family)
@@ -298,7 +331,7 @@ class VirtualLoop(RefusingLoop):
         self,
         protocol_factory: ProtocolFactory,
         host: str | Sequence[str] | None = None,
-        port: int | None = None,
+        port: int | str | bytes | None = None,
         *,
         family: int = 0,
         sock: object = None,
@@ -315,7 +348,7 @@ class VirtualLoop(RefusingLoop):
             version = 4 if family == socket.AF_INET else 6
             host = [str(address.ip) for address in current.addresses if address.version == version]
         return await current.create_server(
-            protocol_factory, host, port or 0, backlog=backlog, start_serving=start_serving
+            protocol_factory, host, port_number(port), backlog=backlog, start_serving=start_serving
         )
 
     def _current_host(self, what: str) -> Host:

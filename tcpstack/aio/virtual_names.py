@@ -42,10 +42,10 @@ def getaddrinfo(
 
     Raises socket.gaierror for a name that no host has, and where it has no address of `family`.
     """
-    number = _port(port)
+    number = port_number(port)
     if isinstance(host, bytes):
-        host = host.decode("ascii")
-    kind = socket.SocketKind(type or socket.SOCK_STREAM)
+        host = host.decode("ascii", "backslashreplace")
+    kind = _kind(type or socket.SOCK_STREAM)
     protocol = proto or (socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else 0)
     canonical = (host or "") if flags & socket.AI_CANONNAME else ""
     entries = [
@@ -66,14 +66,26 @@ def _addresses(names: Mapping[str, Sequence[Address]], host: str | None) -> Sequ
     except ValueError:
         pass
     found = names.get(host.lower())
+    if found is None and host.lower() == "localhost":
+        reason = "a simulated host has no loopback interface: give another host's name"
+        raise socket.gaierror(socket.EAI_NONAME, reason)
     if found is None:
         known = ", ".join(names) or "none"
         raise socket.gaierror(socket.EAI_NONAME, f"no simulated host is called {host!r} (hosts: {known})")
     return found
 
 
-def _port(port: str | bytes | int | None) -> int:
+def _kind(type: int) -> socket.SocketKind:
+    try:
+        return socket.SocketKind(type)
+    except ValueError:
+        raise socket.gaierror(socket.EAI_SOCKTYPE, f"there are no sockets of type {type}") from None
+
+
+def port_number(port: str | bytes | int | None) -> int:
+    """The port, where it is a number or one in digits; 0 for None. Raises socket.gaierror."""
     try:
         return int(port or 0)
     except ValueError:
-        raise socket.gaierror(socket.EAI_SERVICE, f"{port!r} is no port number") from None
+        reason = f"{port!r} is no port number, and a simulation has no list of services"
+        raise socket.gaierror(socket.EAI_SERVICE, reason) from None

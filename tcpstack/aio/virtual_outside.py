@@ -2,16 +2,18 @@
 refusal wherever it would leave it.
 
 Functions are replaced wherever a module holds them by name (`from time import monotonic` too), methods in their class.
-A replacement acts in the thread that runs the simulation and nowhere else; all of them last as long as the run.
+A replacement acts in the thread that runs the simulation and nowhere else, and while a simulation runs: one that
+somebody keeps (as a default argument, say) is the real function afterwards, and the next simulation's in its run.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
+import queue
 import random
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -39,11 +41,13 @@ _THREADS = "threads interleave as they like; use tasks, or loop.run_in_executor(
 _PROCESSES = "another process knows nothing of virtual time; make it a program on a simulated host"
 _SOCKETS = "a real socket leads out of the simulation; use asyncio's connections, servers and streams"
 _NAMES = "the names are those of the simulated hosts; use getaddrinfo()"
+_TLS = "its keys are the operating system's randomness; use plain connections"
 
 _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("time", ("sleep",), _AWAIT),
-    ("select", ("select", "poll"), _AWAIT),
-    ("signal", ("alarm", "setitimer", "pause", "sigwait"), _AWAIT),
+    ("select", ("select", "poll", "epoll", "devpoll", "kqueue"), _AWAIT),
+    ("signal", ("alarm", "setitimer", "pause", "sigwait", "sigwaitinfo", "sigtimedwait"), _AWAIT),
+    ("builtins", ("input",), "nobody types in virtual time; give the program its text"),
     ("os", ("urandom", "getrandom"), _SEEDED),
     ("ssl", ("RAND_bytes",), _SEEDED),
     ("uuid", ("uuid1",), "it tells the machine and the time of day; use uuid.UUID(int=random.getrandbits(128))"),
@@ -52,31 +56,40 @@ _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("_posixsubprocess", ("fork_exec",), _PROCESSES),
     ("socket", ("socketpair", "fromfd", "create_connection", "create_server"), _SOCKETS),
     ("socket", ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo"), _NAMES),
+    ("asyncio", ("new_event_loop",), "all programs are on the one loop whose time is virtual; use tasks"),
 )
 
-_REFUSED_METHODS: tuple[tuple[type, str, str, str], ...] = (
-    (threading.Thread, "start", "threading.Thread.start", _THREADS),
-    (threading.Thread, "join", "threading.Thread.join", _AWAIT),
-    (subprocess.Popen, "__init__", "subprocess.Popen", _PROCESSES),
-    (socket.socket, "__init__", "socket.socket", _SOCKETS),
+_REFUSED_METHODS: tuple[tuple[str, str, str, str, str], ...] = (
+    ("threading", "Thread", "start", "threading.Thread.start", _THREADS),
+    ("threading", "Thread", "join", "threading.Thread.join", _AWAIT),
+    ("subprocess", "Popen", "__init__", "subprocess.Popen", _PROCESSES),
+    ("concurrent.futures.process", "ProcessPoolExecutor", "__init__", "ProcessPoolExecutor", _PROCESSES),
+    ("socket", "socket", "__init__", "socket.socket", _SOCKETS),
+    ("ssl", "SSLContext", "wrap_socket", "ssl.SSLContext.wrap_socket", _TLS),
+    ("ssl", "SSLContext", "wrap_bio", "ssl.SSLContext.wrap_bio", _TLS),
+    ("selectors", "SelectSelector", "select", "selectors.SelectSelector.select", _AWAIT),
+    ("selectors", "_PollLikeSelector", "select", "selectors.PollSelector.select", _AWAIT),
+    ("selectors", "EpollSelector", "select", "selectors.EpollSelector.select", _AWAIT),
+    ("selectors", "KqueueSelector", "select", "selectors.KqueueSelector.select", _AWAIT),
 )
+"""Module, class, method, what to call it, and what to do instead."""
 
 
 class _Replacement:
     """Stands for a function. Not itself one: a class that keeps it as an attribute must not make a method of it."""
 
-    __slots__ = ("__name__", "_instead", "_original", "_thread")
+    __slots__ = ("__name__", "_original")
 
-    def __init__(self, original: Callable[..., Any], instead: Callable[..., Any]) -> None:
+    def __init__(self, original: Callable[..., Any]) -> None:
         self.__name__ = getattr(original, "__name__", "?")
         self._original = original
-        self._instead = instead
-        self._thread = threading.get_ident()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != self._thread:
-            return self._original(*args, **kwargs)
-        return self._instead(*args, **kwargs)
+        return _present(self._original)(*args, **kwargs)
+
+    def __or__(self, other: Any) -> Any:
+        """In an annotation, where what is replaced is a class."""
+        return self._original | other
 
 
 class Outside:
@@ -92,22 +105,31 @@ class Outside:
 
     def __init__(self, clock: Clock, names: Mapping[str, Sequence[Address]], seed: int, refuse: Refuse) -> None:
         self.readings = 0
+        self._refuse = refuse
         self._clock = clock
         self._names = names
-        self._refuse = refuse
         self._depth = 0
         self._seeds = random.Random(f"{seed} of generators without a seed")
         self._chance = random.Random(f"{seed} of the module random").getstate()
+        self._thread = 0
+        self._instead: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._replaced: list[tuple[object, object]] = []
         self._methods: list[tuple[type, str, object]] = []
         self._chance_outside: Any = None
         self._collects_garbage = False
+
+    @classmethod
+    def here(cls) -> Outside | None:
+        """That of the simulation that runs in this thread, or None."""
+        running = cls._running
+        return running if running is not None and running._thread == threading.get_ident() else None
 
     def __enter__(self) -> Self:
         if Outside._running not in (None, self):
             raise RuntimeError("another simulation runs in this process: one at a time")
         self._depth += 1
         if self._depth == 1:
+            self._thread = threading.get_ident()
             Outside._running = self
             try:
                 self._shut_out()
@@ -127,18 +149,24 @@ class Outside:
         if interrupt is not None:
             raise interrupt
 
+    def refuse_to_wait(self) -> NoReturn:
+        """There is no other thread that could end it."""
+        self._refuse("waiting for another thread", _AWAIT)
+
     def _shut_out(self) -> None:
         self._chance_outside = random.getstate()
         random.setstate(self._chance)
         # When the garbage collector runs hangs on all that the process did before: the loop collects instead.
         self._collects_garbage = gc.isenabled()
         gc.disable()
-        self._replaced = [(original, _Replacement(original, instead)) for original, instead in self._functions()]
+        self._instead, members = dict(self._functions()), list(self._class_members())
+        self._replaced = [(original, _Replacement(original)) for original in self._instead]
         _exchange(self._replaced)
-        for owner, name, instead in self._class_members():
+        for owner, name, instead in members:
             original = vars(owner)[name]
+            self._instead[original] = instead
             self._methods.append((owner, name, original))
-            setattr(owner, name, _guarded(original, instead))
+            setattr(owner, name, _guarded(original))
 
     def _let_in(self) -> None:
         """Can be interrupted and done again."""
@@ -170,6 +198,11 @@ class Outside:
         yield socket.getaddrinfo, lambda *args, **kwargs: getaddrinfo(self._names, *args, **kwargs)
         yield socket.gethostname, lambda: current_host_name() or "localhost"
         yield asyncio.as_completed, _as_completed(asyncio.as_completed)
+        # Theirs are written in C, and wait where nobody sees it.
+        yield queue.SimpleQueue, queue._PySimpleQueue  # type: ignore[attr-defined]
+        allocate_lock = _thread.allocate_lock
+        for each in (allocate_lock, threading.Lock):
+            yield each, lambda: _Lock(allocate_lock())
 
     def _clocks(self) -> Iterable[tuple[Callable[..., Any], Callable[..., Any]]]:
         def wall_s() -> float:
@@ -194,13 +227,18 @@ class Outside:
 
     def _class_members(self) -> Iterable[tuple[type, str, Callable[..., Any]]]:
         """Methods, and what takes their place."""
-        for owner, name, what, remedy in _REFUSED_METHODS:
-            yield owner, name, self._refusal(what, remedy)
+        for module_name, class_name, name, what, remedy in _REFUSED_METHODS:
+            try:
+                owner = getattr(import_module(module_name), class_name, None)
+            except ImportError:
+                continue
+            if owner is not None:
+                yield owner, name, self._refusal(what, remedy)
         seed, wait = random.Random.seed, threading.Condition.wait
 
         def wait_for_nobody(condition: threading.Condition, timeout: float | None = None) -> bool:
             if timeout is None or timeout > 0:
-                self._refuse("waiting for another thread", _AWAIT)
+                self.refuse_to_wait()
             return wait(condition, timeout)
 
         def seed_from_ours(generator: random.Random, a: Any = None, version: int = 2) -> None:
@@ -242,12 +280,40 @@ def _exchange(pairs: Iterable[tuple[object, object]]) -> None:
                 names[name] = wanted[id(value)]
 
 
-def _guarded(original: Any, instead: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that is `instead` in this thread and `original` in any other."""
-    thread = threading.get_ident()
+class _Lock:
+    """A threading.Lock that was made in a simulation: where it would block the simulation it refuses to."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        here = Outside.here()
+        if here is None or not blocking or timeout == 0:
+            return self._lock.acquire(blocking, timeout)
+        return self._lock.acquire(False) or here.refuse_to_wait()
+
+    __enter__ = acquire
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lock, name)
+
+
+def _present(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What acts for a function at this moment, in this thread."""
+    here = Outside.here()
+    return original if here is None else here._instead.get(original, original)
+
+
+def _guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that is itself but where a simulation runs."""
 
     def method(*args: Any, **kwargs: Any) -> Any:
-        return (instead if threading.get_ident() == thread else original)(*args, **kwargs)
+        return _present(original)(*args, **kwargs)
 
     return method
 

@@ -40,6 +40,19 @@ class VirtualTask(asyncio.Task[T]):
         return self.number
 
 
+class VirtualFuture(asyncio.Future[T]):
+    """A future that replays: it hashes by its `number` (asyncio.wait puts futures into sets)."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        self.number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A task that waits.
@@ -141,7 +154,7 @@ def _future(waiter: object) -> tuple[str, str]:
         return f"task {waiter.get_name()}", ""
     if waiter is None:
         return "its turn", ""
-    return type(waiter).__name__.lstrip("_"), ""
+    return type(waiter).__name__.lstrip("_").replace("VirtualFuture", "Future"), ""
 
 
 def _shown(thing: object) -> str:

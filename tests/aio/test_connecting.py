@@ -25,6 +25,23 @@ async def test_closed_port_raises_connection_refused_in_asyncio_s_words(pair: Pa
     assert b.connections == ()
 
 
+@pytest.mark.parametrize("port", ["80", b"80", "http"])
+async def test_port_may_be_digits_or_a_service_as_for_asyncio(pair: Pair, port: Any) -> None:
+    try:
+        socket.getservbyname("http")
+    except OSError:
+        pytest.skip("this machine has no list of services")
+    _, b = pair
+    with pytest.raises(ConnectionRefusedError, match=r"\('10\.9\.0\.1', 80\)"):
+        await b.open_connection("10.9.0.1", port)
+
+
+async def test_service_that_nobody_knows_is_the_resolvers_error(pair: Pair) -> None:
+    _, b = pair
+    with pytest.raises(socket.gaierror):
+        await b.open_connection("10.9.0.1", "no-such-service")  # type: ignore[arg-type]
+
+
 async def test_address_that_never_answers_raises_timeout_error_after_the_configured_limit(pair: Pair) -> None:
     _, b = pair
     started = asyncio.get_running_loop().time()

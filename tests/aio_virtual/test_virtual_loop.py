@@ -116,6 +116,18 @@ def test_cancelled_timer_does_not_go_off_and_takes_no_time(loop):
     assert loop.clock.next_ns is None
 
 
+def test_moment_before_all_time_is_now():
+    async def program() -> float:
+        loop = asyncio.get_running_loop()
+        gone_off = loop.create_future()
+        loop.call_at(-math.inf, gone_off.set_result, None)
+        loop.call_later(-math.inf, int)
+        await gone_off
+        return loop.time()
+
+    assert run(program()) == 1.0
+
+
 def test_the_shortest_delay_moves_time():
     async def program() -> float:
         began = time.monotonic_ns()
@@ -398,6 +410,31 @@ def test_to_thread_carries_the_context():
         return await asyncio.to_thread(number.get)
 
     assert run(program()) == 7
+
+
+def test_function_that_raises_stop_iteration_and_one_that_cancels_who_waits_for_it():
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: pytest.fail(str(context)))
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await loop.run_in_executor(None, next, iter(()))
+        task = asyncio.current_task()
+        assert task is not None
+        with pytest.raises(asyncio.CancelledError):
+            await loop.run_in_executor(None, task.cancel)
+
+    run(program())
+
+
+def test_sets_of_futures_have_the_order_in_which_they_were_made():
+    async def program() -> list[int]:
+        loop = asyncio.get_running_loop()
+        waste = [bytearray(size) for size in range(1, 2000, 7)]
+        done, _ = await asyncio.wait([loop.run_in_executor(None, int, number) for number in range(40)])
+        del waste
+        return [future.result() for future in done]
+
+    assert run(program()) == list(range(40))
 
 
 def test_function_whose_future_was_cancelled_is_not_run():

@@ -11,6 +11,7 @@ import queue
 import random
 import secrets
 import select
+import selectors
 import signal
 import socket
 import ssl
@@ -31,6 +32,18 @@ from tcpstack.aio.virtual import DeadlockError, NotVirtual, SimulatedHost, Simul
 nothing = asyncio.Protocol
 
 
+CONTEXT = ssl.create_default_context()
+UNUSED: Any = object()
+
+
+def held_lock() -> threading.Lock:
+    lock = threading.Lock()
+    assert lock.acquire()
+    assert not lock.acquire(timeout=0)
+    assert not lock.acquire(blocking=False)
+    return lock
+
+
 def in_a_pool() -> None:
     concurrent.futures.ThreadPoolExecutor(1).submit(print)
 
@@ -46,6 +59,13 @@ BLOCKING: dict[str, Callable[[], Any]] = {
     "ssl.RAND_bytes()": lambda: ssl.RAND_bytes(1),
     "time.sleep()": lambda: time.sleep(1),
     "signal.alarm()": lambda: signal.alarm(1),
+    "signal.sigtimedwait()": lambda: signal.sigtimedwait([signal.SIGUSR1], 1),
+    "signal.sigwaitinfo()": lambda: signal.sigwaitinfo([signal.SIGUSR1]),
+    "builtins.input()": lambda: input(),
+    "select.epoll()": lambda: select.epoll(),
+    "selectors.": lambda: selectors.DefaultSelector().select(1),
+    "selectors.SelectSelector.select": lambda: selectors.SelectSelector().select(1),
+    "selectors.PollSelector.select": lambda: selectors.PollSelector().select(1),
     "select.select()": lambda: select.select([], [], [], 1),
     "threading.Thread.start": lambda: threading.Thread(target=print).start(),
     "threading.Thread.start ": in_a_pool,
@@ -53,6 +73,13 @@ BLOCKING: dict[str, Callable[[], Any]] = {
     "waiting for another thread": lambda: threading.Event().wait(),
     "waiting for another thread ": lambda: queue.Queue().get(),
     "waiting for another thread  ": lambda: concurrent.futures.Future().result(),
+    "waiting for another thread   ": lambda: queue.SimpleQueue().get(timeout=1),
+    "waiting for another thread    ": lambda: held_lock().acquire(timeout=1),
+    "waiting for another thread     ": lambda: held_lock().__enter__(),
+    "ssl.SSLContext.wrap_bio": lambda: CONTEXT.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO()),
+    "ssl.SSLContext.wrap_socket": lambda: CONTEXT.wrap_socket(UNUSED),
+    "asyncio.new_event_loop()": lambda: asyncio.new_event_loop(),
+    "ProcessPoolExecutor": lambda: concurrent.futures.ProcessPoolExecutor(),
     "subprocess.Popen": lambda: subprocess.run(["true"], check=True),
     "os.fork()": lambda: multiprocessing.get_context("fork").Process(target=print).start(),
     "_posixsubprocess.fork_exec()": lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
@@ -242,9 +269,14 @@ def state_of_the_world() -> list[object]:
         for name in names
         if hasattr(sys.modules.get(module), name)
     ]
-    methods = [vars(owner)[name] for owner, name, _, _ in virtual_outside._REFUSED_METHODS]
+    methods = [
+        vars(owner)[name]
+        for module, class_name, name, _, _ in virtual_outside._REFUSED_METHODS
+        if (owner := getattr(sys.modules.get(module), class_name, None)) is not None
+    ]
     clocks = [getattr(time, name) for name in dir(time)]
     others = [random.seed, vars(random.Random)["seed"], socket.getaddrinfo, asyncio.as_completed, urandom_by_name]
+    others += [threading.Lock, queue.SimpleQueue]
     return [*functions, *methods, *clocks, *others, random.getstate()]
 
 
@@ -274,7 +306,8 @@ def test_module_that_was_imported_in_the_run_has_the_real_functions_afterwards(
     a: SimulatedHost, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "virtual_import_probe.py").write_text(
-        "from time import monotonic\n\nclass Timer:\n    read = monotonic\n"
+        "from threading import Lock, Thread\nfrom time import monotonic\n\nclass Timer:\n    read = monotonic\n"
+        "\ndef read(clock=monotonic):\n    return clock()\n\nlock = Lock()\nstart = Thread.start\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -286,6 +319,25 @@ def test_module_that_was_imported_in_the_run_has_the_real_functions_afterwards(
     assert a.run(program()) == (1.0, 1.0)
     module = sys.modules.pop("virtual_import_probe")
     assert module.monotonic is time.monotonic
+    before = time.monotonic()
+    assert before <= module.Timer().read() <= module.read() <= time.monotonic()
+
+    # What a module keeps is a lock, a thread's start, ... outside, and belongs to the next simulation in its run.
+    assert module.lock.acquire()
+    assert not module.lock.acquire(timeout=0.001)
+    assert module.lock.locked()
+    thread = threading.Thread(target=module.lock.release)
+    module.start(thread)
+    with module.lock:
+        thread.join()
+
+    async def another() -> float:
+        await asyncio.sleep(5)
+        with pytest.raises(NotVirtual, match="thread"):
+            module.start(threading.Thread())
+        return module.read()
+
+    assert Simulation().run(another()) == [6.0]
 
 
 def test_world_outside_is_restored_through_an_interrupt(monkeypatch: pytest.MonkeyPatch):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
+import math
 import signal
 import socket
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -15,6 +20,7 @@ from tcpstack.aio.virtual import DeadlockError, SimulatedHost, Simulation, line
 from tcpstack.core.events import Event, FaultHit, SegmentIn, SegmentOut, StateChange
 from tcpstack.core.state import STATE_NAMES
 from tcpstack.device.fault_grammar import FaultRuleError
+from tcpstack.device.faults import SYN, Drop
 from tcpstack.device.pipe import Line
 from tcpstack.wire.codec import DPKT
 from tests.aio_virtual.programs import echo_client, echo_server, in_order
@@ -109,7 +115,39 @@ def test_world_that_makes_no_sense_is_told():
     sim.link(a, b)
     with pytest.raises(ValueError, match="has a link already"):
         sim.link(a, b)
+    with pytest.raises(ValueError, match="a link joins two nodes, and r is one"):
+        sim.link(router := sim.router("r"), router)
     sim.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ({"delay": 20}, "delay=20 is none: write it as in 40ms"),
+        ({"queue": 20}, "queue=20 is none: write it as in 64kB, or 100p for packets"),
+        ({"loss": "2%"}, "a line has delay, jitter, rate, queue and mark, not loss; what is lost .* faults of a host"),
+    ],
+)
+def test_link_that_makes_no_sense_is_told(sim, words, complaint):
+    c, d = sim.host("c", "10.0.1.1/24"), sim.host("d", "10.0.1.2/24")
+    with pytest.raises(ValueError, match=complaint):
+        sim.link(c, d, **words)
+    sim.link(c, d)
+
+
+@pytest.mark.parametrize("seed", ["abc", -4, 1.5, True, None])
+def test_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match=f"a seed is a whole number from 0 on, not {seed!r}"):
+        Simulation(seed)
+
+
+def test_one_fault_needs_no_list_and_what_is_none_is_told(sim):
+    sim.host("c", "10.0.1.1/24", faults="loss 2%")
+    sim.host("d", "10.0.1.2/24", faults=Drop(SYN))
+    for wrong in ([3], [None], [["loss 2%"]]):
+        with pytest.raises(FaultRuleError, match="a fault is a rule or its text"):
+            sim.host("e", "10.0.1.3/24", faults=wrong)
+    sim.host("e", "10.0.1.3/24")
 
 
 def test_tracers_see_the_events_of_all_hosts_or_of_one_and_what_links_lose():
@@ -188,6 +226,12 @@ def test_names_are_those_of_the_hosts(sim, a):
         for host, port in (("elsewhere", 80), ("b", "http"), (None, 80)):
             with pytest.raises(socket.gaierror):
                 await loop.getaddrinfo(host, port)
+        for host, kind in ((b"\xff", 0), ("b", 99)):
+            with pytest.raises(socket.gaierror):
+                socket.getaddrinfo(host, 80, type=kind)
+        for wrong in ("localhost", None):
+            with pytest.raises(socket.gaierror, match="no loopback interface"):
+                await loop.getaddrinfo(wrong, 80)
         with pytest.raises(socket.gaierror, match="family"):
             socket.getaddrinfo("10.0.0.2", 80, socket.AF_INET6)
         with pytest.raises(socket.gaierror, match=r"no simulated host is called 'c' \(hosts: a, b\)"):
@@ -213,6 +257,22 @@ def test_family_that_the_program_asks_for_is_the_one_it_gets(sim, a, b, family, 
         _, writer = await asyncio.open_connection("b", 80, family=family)
         assert len(writer.get_extra_info("peername")) == length
         writer.close()
+
+    b.run(server())
+    a.run(client())
+
+
+def test_ports_in_digits_are_ports_and_services_are_unknown(sim, a, b):
+    async def server() -> None:
+        await asyncio.start_server(lambda r, w: w.close(), port="80")
+
+    async def client() -> None:
+        for port, family in (("80", 0), (b"80", socket.AF_INET)):
+            _, writer = await asyncio.open_connection("b", port, family=family)
+            assert writer.get_extra_info("peername")[1] == 80
+            writer.close()
+        with pytest.raises(socket.gaierror, match="'http' is no port number, and a simulation has no list"):
+            await asyncio.open_connection("b", "http")
 
     b.run(server())
     a.run(client())
@@ -359,10 +419,35 @@ def test_programs_that_are_not_ready_in_time_are_told(sim, a):
     async def slow() -> None:
         await asyncio.sleep(10)
 
-    with pytest.raises(TimeoutError, match=r"not finished at 6 s\n  slow on a waits in .*:\d+ in slow for sleep"):
+    report = r"not finished after 5 s \(it is 6 s\)\n  slow on a waits in .*:\d+ in slow for sleep"
+    with pytest.raises(TimeoutError, match=report):
         a.run(slow(), within_s=5)
     assert sim.clock.now_ns == 6_000_000_000
     a.run(slow(), within_s=10)
+
+
+@pytest.mark.parametrize("within_s", [-2, -0.001, math.nan, -math.inf, "5"])
+def test_limit_that_is_none_is_told_before_the_program_begins(sim, a, within_s):
+    async def program() -> None:
+        pytest.fail("ran")
+
+    with pytest.raises(ValueError, match=f"within_s is a number of virtual seconds from 0 on, not {within_s!r}"):
+        a.run(program(), within_s=within_s)
+    assert sim.clock.now_ns == 1_000_000_000
+    assert sim.run() == []
+
+
+def test_limit_of_the_simulation_is_that_of_runs_without_one_and_infinity_is_none():
+    async def slow() -> None:
+        await asyncio.sleep(10)
+
+    with Simulation(within_s=5) as sim:
+        with pytest.raises(TimeoutError, match="after 5 s"):
+            sim.run(slow())
+        assert sim.run(slow(), within_s=math.inf) == [None]
+        assert sim.run(slow(), within_s=11) == [None]
+    with pytest.raises(ValueError, match="within_s"):
+        Simulation(within_s=-1)
 
 
 def test_run_inside_a_program_is_refused(sim, a):
@@ -469,6 +554,80 @@ def test_program_that_will_not_be_cancelled_is_told_at_the_end():
     sim.spawn(stubborn())
     with pytest.raises(DeadlockError, match=r"stubborn waits in .* for Event\.wait"):
         sim.run(main())
+
+
+def deaf(seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
+    """A program that swallows its cancellation and goes on."""
+
+    async def program() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(seconds)
+
+    return program
+
+
+@pytest.mark.parametrize("seconds", [1, 0, 3600])
+def test_program_that_goes_on_when_it_is_cancelled_is_told_at_the_end(seconds):
+    async def main() -> None:
+        await asyncio.sleep(1)
+
+    sim = Simulation()
+    sim.spawn(deaf(seconds)(), name="deaf")
+    headline = "programs do not let themselves be cancelled"
+    with pytest.raises(DeadlockError, match=rf"(?s){headline}.*\n  deaf waits in .* for sleep$") as caught:
+        sim.run(main())
+    assert len(caught.value.waiting) == 1
+    assert sim.loop.is_closed()
+
+
+def test_program_that_keeps_the_loop_busy_is_told_once_and_cancelled(monkeypatch):
+    monkeypatch.setattr("tcpstack.aio.virtual_loop.LIVELOCK_TURNS", 20_000)
+
+    async def busy() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    sim = Simulation()
+    program = sim.spawn(busy())
+    with pytest.raises(DeadlockError, match="keep the loop busy") as caught:
+        sim.run()
+    assert not hasattr(caught.value, "__notes__")
+    assert program.cancelled()
+
+
+def test_task_factory_of_the_program_does_not_make_the_simulations_own_tasks():
+    made = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
+        made.append(coro)
+        return asyncio.Task(coro, loop=loop, **more)
+
+    async def program() -> int:
+        asyncio.get_running_loop().set_task_factory(factory)
+        return await asyncio.create_task(asyncio.sleep(1, 5))
+
+    with Simulation() as sim:
+        assert sim.run(program()) == [5]
+        assert sim.run(program()) == [5]
+    assert [coro.__name__ for coro in made][:3] == ["sleep", "program", "sleep"]
+    assert not {"Simulation._end", "Simulation._until_ended"} & {coro.__qualname__ for coro in made}
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+def test_end_of_the_process_in_a_task_is_no_exception_that_nobody_retrieved(end, caplog):
+    async def worker() -> None:
+        raise end(3)
+
+    async def program() -> None:
+        task = asyncio.create_task(worker())
+        await asyncio.sleep(1)
+        await task
+
+    with pytest.raises(end):
+        Simulation().run(program())
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_program_that_fails_while_it_is_cancelled_is_told():

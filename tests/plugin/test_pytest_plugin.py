@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tcpstack
+import tcpstack.pytest_plugin
 from tcpstack.device.faults import SYN, Drop, Loss
 from tcpstack.testing.wires import seeded
 from tests.plugin.conftest import Check, section
@@ -35,7 +36,8 @@ def test_report_of_a_failing_test_has_the_seed_the_command_and_the_end_of_the_la
     result = check(FAILING, "--tcp-seed=7")
     result.assert_outcomes(failed=1)
     lines = section(result).splitlines()
-    assert lines[:3] == ["seed:   7", "replay: pytest test_it.py::test_fails --tcp-seed=7", ""]
+    assert re.fullmatch(r"seed:   \d+", lines[0])
+    assert lines[1:3] == ["replay: pytest test_it.py::test_fails --tcp-seed=7", ""]
     assert "client 10.0.0.1" in section(result)
     gap = next(number for number, line in enumerate(lines) if re.fullmatch(r" +\(\d+ lines left out\)", line))
     assert len(lines[gap + 1 :]) == 40
@@ -124,12 +126,51 @@ def test_passing_test_says_nothing_but_the_seed_of_the_session(check: Check):
 # The seed
 
 
-def test_every_test_of_a_session_has_the_fresh_seed_and_sessions_differ(check: Check):
-    source = "def test_a(tcp_seed): print(f'<{tcp_seed}>')\ndef test_b(tcp_seed): print(f'<{tcp_seed}>')"
-    seeds = [re.findall(r"<(\d+)>", check(source, "-s").stdout.str()) for _ in range(2)]
-    assert [len(each) for each in seeds] == [2, 2]
-    assert [len(set(each)) for each in seeds] == [1, 1]
-    assert seeds[0] != seeds[1]
+SEEDS = """
+    import pytest
+
+    def test_a(tcp_seed): print(f'<{tcp_seed}>')
+
+    @pytest.mark.parametrize('number', range(3))
+    def test_b(tcp_seed, number): print(f'<{tcp_seed}>')
+
+    class TestC:
+        def test_a(self, tcp_seed): print(f'<{tcp_seed}>')
+"""
+
+
+def test_each_test_draws_its_seed_from_the_sessions_fresh_one(check: Check):
+    sessions = [re.findall(r"<(\d+)>", check(SEEDS, "-s").stdout.str()) for _ in range(2)]
+    assert [len(set(each)) for each in sessions] == [5, 5]
+    assert not set(sessions[0]) & set(sessions[1])
+
+
+def test_seed_of_a_test_hangs_on_its_name_and_not_on_where_pytest_is_started(check: Check, pytester):
+    whole = re.findall(r"<(\d+)>", check(SEEDS, "-s", "--tcp-seed=7").stdout.str())
+    alone = check(SEEDS, "-s", "--tcp-seed=7", "test_it.py::test_b[1]")
+    assert re.findall(r"<(\d+)>", alone.stdout.str()) == [whole[2]]
+    inner = pytester.mkdir("inner")
+    pytester.path.joinpath("test_it.py").rename(inner / "test_it.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(inner)
+        there = pytester.runpytest_inprocess("-s", "--tcp-seed=7", "test_it.py", plugins=[tcpstack.pytest_plugin])
+    assert re.findall(r"<(\d+)>", there.stdout.str()) == whole
+
+
+@pytest.mark.parametrize("seed", ["-4", "abc", "1.5", "9" * 20, ""])
+def test_seed_that_is_none_is_told_before_any_test(check: Check, seed):
+    result = check("def test_it(): pass", f"--tcp-seed={seed}", apart=True)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--tcp-seed: a seed is a whole number from 0 to 1000000000000000, not '{seed}'"])
+
+
+def test_junit_report_has_the_seeds_the_command_and_the_ladder(check: Check, pytester):
+    check(FAILING, "--tcp-seed=7", "--junitxml=report.xml")
+    report = pytester.path.joinpath("report.xml").read_text()
+    assert '<property name="tcp_session_seed" value="7" />' in report
+    assert '<property name="tcp_seed" value=' in report
+    assert "replay: pytest test_it.py::test_fails --tcp-seed=7" in report
+    assert "ESTABLISHED" in report
 
 
 def test_marks_seed_is_the_tests_own_and_the_closest_mark_wins(check: Check):
@@ -158,26 +199,98 @@ def test_rules_in_words_draw_from_the_seed_unless_they_have_their_own():
     ]  # fmt: skip
 
 
+SIGNATURE = "the marker is tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms', ...})"
+
+
 @pytest.mark.parametrize(
     ("mark", "complaint"),
     [
-        ("tcp(1)", "the marker is tcp(seed=N*"),
-        ("tcp(sead=1)", "the marker is tcp(seed=N*"),
-        ("tcp(faults=['loss 2%'])", "faults= is for a test that has tcp_memory_streams or tcp_namespace or*"),
+        ("tcp(1)", f"{SIGNATURE}, without 1 by itself"),
+        ("tcp(sead=1)", f"{SIGNATURE}, without sead="),
+        ("tcp(seed='x')", "seed= is a whole number from 0 to 1000000000000000, not 'x'"),
+        ("tcp(seed=-1)", "seed= is a whole number from 0 to 1000000000000000, not -1"),
+        (
+            "tcp(faults=['loss 2%'])",
+            "faults= is for a test that has tcp_memory_streams or tcp_namespace or tcp_pair or tcp_streams",
+        ),
         ("tcp(line={})", "line= is for a test that has tcp_pair or tcp_streams"),
     ],
 )
 def test_mark_that_says_nothing_to_the_test_is_an_error(check: Check, mark, complaint):
     result = check(f"import pytest\n@pytest.mark.{mark}\ndef test_it(tcp_network): pass")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*test_it.py::test_it: {complaint}"])
+    assert f"test_it.py::test_it: {complaint}\n" in result.stdout.str()
+
+
+def test_mark_of_a_class_or_a_module_is_for_those_of_its_tests_that_can_use_it(check: Check):
+    source = """
+        import pytest
+
+        pytestmark = pytest.mark.tcp(line={"delay": "1s"}, seed=5)
+
+        @pytest.mark.tcp(faults=["drop syn nth=1"])
+        class TestAll:
+            def test_seed(self, tcp_seed):
+                assert tcp_seed == 5
+
+            def test_network(self, tcp_network, tcp_simulation):
+                assert tcp_network.seed == 5
+
+            def test_memory(self, tcp_memory_streams):
+                pass
+
+            def test_pair(self, tcp_pair):
+                assert tcp_pair.network.clock.now_ns >= 4_000_000_000
+    """
+    check(source).assert_outcomes(passed=4)
+    misspelt = source.replace("faults=[", "fautls=[")
+    check(misspelt).assert_outcomes(errors=4)
 
 
 def test_wrong_rule_and_wrong_line_are_explained(check: Check):
     result = check("import pytest\n@pytest.mark.tcp(faults=['drop sin'])\ndef test_it(tcp_pair): pass")
     result.stdout.fnmatch_lines(["E *FaultRuleError: *", "E *^^^"])
     result = check("import pytest\n@pytest.mark.tcp(line={'length': '1m'})\ndef test_it(tcp_pair): pass")
-    result.stdout.fnmatch_lines(["E *ValueError: a line has delay, jitter, rate and queue, not length"])
+    result.stdout.fnmatch_lines(["E *ValueError: a line has delay, jitter, rate, queue and mark, not length; *"])
+    result = check("import pytest\n@pytest.mark.tcp(line='20ms')\ndef test_it(tcp_pair): pass")
+    result.stdout.fnmatch_lines(["E *ValueError: a line is said in words such as {'delay': '20ms'}*; not '20ms'"])
+    result = check("import pytest\n@pytest.mark.tcp(faults=[3])\ndef test_it(tcp_pair): pass")
+    result.stdout.fnmatch_lines(["E *FaultRuleError: a fault is a rule or its text", "E *3"])
+
+
+@pytest.mark.tcp(line={"rate": "1mbit", "queue": "64kB", "mark": "30kB"})
+def test_line_of_the_mark_has_all_the_words_of_a_link(tcp_pair):
+    tcp_pair.client.send(bytes(10_000))
+    assert tcp_pair.run_until(lambda: len(tcp_pair.server.received) == 10_000, seconds=5)
+
+
+@pytest.mark.parametrize("fixture", ["tcp_streams", "tcp_simulation"])
+def test_coroutine_with_a_fixture_in_virtual_time_is_told_what_to_do(check: Check, fixture):
+    settings = ("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")
+    source = f"async def test_it({fixture}): pass"
+    result = check(source, *settings, apart=True, plugins=("pytest_asyncio.plugin",))
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"E *test_it.py::test_it: {fixture} is in virtual time, *: make the test a plain*"])
+
+
+def test_program_that_waits_beside_a_heartbeat_is_found_out(check: Check):
+    source = """
+        import asyncio
+
+        def test_it(tcp_simulation):
+            async def heartbeat():
+                while True:
+                    await asyncio.sleep(60)
+
+            async def program():
+                await asyncio.Event().wait()
+
+            tcp_simulation.spawn(heartbeat())
+            tcp_simulation.run(program())
+    """
+    result = check(source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *TimeoutError: *not finished after 86400 s*", "E *program waits *for Event.wait*"])
 
 
 # The fixtures
@@ -309,7 +422,7 @@ def test_under_xdist_all_workers_have_one_seed_and_the_report_reaches_the_termin
     source = f"{FAILING}\n    def test_also_fails(tcp_seed):\n        assert tcp_seed is None\n"
     result = check(source, "-n2", apart=True, plugins=("xdist",))
     result.assert_outcomes(failed=2)
-    seeds = set(re.findall(r"^seed:   (\d+)$", result.stdout.str(), re.MULTILINE))
+    seeds = set(re.findall(r"^replay: .* --tcp-seed=(\d+)$", result.stdout.str(), re.MULTILINE))
     seeds |= set(re.findall(r"^tcpstack: the same again with --tcp-seed=(\d+)$", result.stdout.str(), re.MULTILINE))
     assert len(seeds) == 1
     assert "───>" in result.stdout.str()
