@@ -54,7 +54,9 @@ def add_drill_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", metavar="FILE", help="a script, or a directory: all *.pkt beneath it")
+    parser.add_argument(
+        "paths", nargs="+", metavar="FILE", help="a script, - for stdin, or a directory: all *.pkt beneath it"
+    )
     parser.add_argument("--kernel", action="store_true", help="against Linux, in a network namespace of its own")
     parser.add_argument(
         "--differences", action="store_true", help="run nothing: list where the scripts let the two differ, and why"

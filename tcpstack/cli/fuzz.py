@@ -6,16 +6,16 @@ import argparse
 import os
 import signal
 import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
-from multiprocessing import get_context
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryFile
+from types import FrameType
 
-from ..sim.search import Case, draw_case, play, shrink
+from ..sim.search import draw_case
+from ..sim.search.shrink import kind_of, shrink
+from .fuzz_search import WorkerDied, search
+from .fuzz_worker import Tally, failure_of
 
-_BATCH_CASES = 20
 _SCRIPT = '''\
 """Found by `tcpstack fuzz --seed {seed} --cases 1`: {failure}"""
 
@@ -28,92 +28,93 @@ CASE = {case!r}
 if __name__ == "__main__":
     print(play(CASE))
 '''
-
-
-@dataclass(slots=True)
-class _Tally:
-    cases: int = 0
-    simulated_ns: int = 0
-    segments: int = 0
-    failures: tuple[tuple[int, str], ...] = ()
+_SOMETHING_FOUND, _WORKER_DIED = 1, 2
 
 
 def fuzz(options: argparse.Namespace) -> int:
-    """Search for `options.seconds` or `options.cases` from `options.seed` on. 1 where something was found."""
+    """Search for `options.seconds` or `options.cases` from `options.seed` on.
+
+    Returns 1 where something was found, 2 where a process of the search died, 130 or 143 after a signal. Raises
+    ValueError where cases could not be kept in `options.save`.
+    """
+    directory = Path(options.save)
+    _check_writable(directory)
     seed = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
     print(f"searching from seed {seed} with {options.jobs} processes", flush=True)
-    total = _Tally()
-    interrupted = False
-    try:
-        for tally in _search(seed, options.cases, options.seconds, options.jobs):
-            _add(total, tally)
-            for failing, failure in tally.failures:
-                print(f"seed {failing}: {failure}", flush=True)
-                _keep(failing, Path(options.save))
-    except KeyboardInterrupt:
-        interrupted = True
-    hours = total.simulated_ns / 3.6e12
-    print(
-        f"{total.cases} cases, {hours:.1f} simulated hours, {total.segments} segments, {len(total.failures)} failures"
-    )
-    return 130 if interrupted else 1 if total.failures else 0
-
-
-def _add(total: _Tally, tally: _Tally) -> None:
-    total.cases += tally.cases
-    total.simulated_ns += tally.simulated_ns
-    total.segments += tally.segments
-    total.failures += tally.failures
-
-
-def failure_of(case: Case) -> str | None:
-    """What the case breaks, in one line; None where all holds. Whatever is raised is a failure."""
-    try:
-        play(case)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return None
-
-
-def _search(seed: int, cases: int | None, seconds: float | None, jobs: int) -> Iterator[_Tally]:
-    """The tallies of batches of cases, as they come."""
-    until = None if seconds is None else time.monotonic() + seconds
-    end = 1 << 62 if cases is None else seed + cases
-    starts = iter(range(seed, end, _BATCH_CASES))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running: set[Future[_Tally]] = set()
-        more = True
-        while more or running:
-            while more and len(running) < 2 * jobs:
-                start = next(starts, None)
-                if start is None or (until is not None and time.monotonic() >= until):
-                    more = False
-                    break
-                running.add(pool.submit(_play_batch, start, min(_BATCH_CASES, end - start)))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-
-
-def _play_batch(start: int, count: int) -> _Tally:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the search after the batches that are under way
-    tally = _Tally()
-    for seed in range(start, start + count):
-        tally.cases += 1
+    total = Tally()
+    status = 0
+    with _Signals() as signals:
         try:
-            result = play(draw_case(seed))
-        except Exception as error:
-            tally.failures += ((seed, f"{type(error).__name__}: {error}".splitlines()[0]),)
-        else:
-            tally.simulated_ns += result.simulated_ns
-            tally.segments += result.segments
-    return tally
+            with closing(search(seed, options.cases, options.seconds, options.jobs, signals.caught)) as tallies:
+                for tally in tallies:
+                    total.add(tally)
+                    for failing, failure in tally.failures:
+                        print(f"seed {failing}: {failure}", flush=True)
+                        _keep(failing, failure, directory)
+        except KeyboardInterrupt:
+            pass
+        except WorkerDied as died:
+            print(f"tcpstack: {died}", file=sys.stderr, flush=True)
+            status = _WORKER_DIED
+    hours = total.simulated_ns / 3.6e12
+    found = len(total.failures)
+    print(f"{total.cases} cases, {hours:.1f} simulated hours, {total.segments} segments, {found} failures", flush=True)
+    return signals.status or status or (_SOMETHING_FOUND if found else 0)
 
 
-def _keep(seed: int, directory: Path) -> None:
-    """Shrink the case of this seed and write it down."""
-    case = shrink(draw_case(seed), lambda candidate: failure_of(candidate) is not None)
-    failure = (failure_of(case) or "").replace('"', "'").replace("\\", "/")
+class _Signals:
+    """While this is entered, the first Ctrl-C is only noted: the search ends after the cases under way. A second one,
+    and SIGTERM, raise KeyboardInterrupt.
+
+    status  128 + the signal that came; 0 where none did
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+
+    def caught(self) -> bool:
+        return self.status != 0
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on(self, number: int, frame: FrameType | None) -> None:
+        first = not self.status
+        self.status = 128 + number
+        if first and number == signal.SIGINT:
+            # Not print(), which the signal may have interrupted.
+            os.write(2, b"tcpstack: this ends with the cases that are under way; Ctrl-C again ends it now\n")
+            return
+        for each in self._before:
+            signal.signal(each, signal.SIG_IGN)  # nothing may interrupt the end
+        raise KeyboardInterrupt
+
+
+def _check_writable(directory: Path) -> None:
+    """Better now than after a night of searching. What had to be made for it is taken away again."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ValueError(f"--save: cases could not be kept in {directory}: {error.strerror}") from None
+    finally:
+        for each in missing:
+            if each.exists():
+                each.rmdir()
+
+
+def _keep(seed: int, failure: str, directory: Path) -> None:
+    """Shrink the case of this seed, as far as it fails in the same way, and write it down."""
+    kind = kind_of(failure)
+    case = shrink(draw_case(seed), lambda candidate: kind_of(failure_of(candidate) or "") == kind)
+    failure = (failure_of(case) or failure).replace('"', "'").replace("\\", "/")
     path = directory / f"case_{seed}.py"
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ example:
   tcpstack fuzz --seconds 60
 
 The last line says how many cases ran, how many hours of network they simulated, and how many failed. The exit status
-is 0 where none did, 1 where some did, and 130 after Ctrl-C, which tells what was done by then.
+is 0 where none did, 1 where some did, and 2 where a process that played them died. Ctrl-C ends it after the cases
+that are under way, a second one at once, and the status is 130.
 """
 
 

@@ -8,11 +8,13 @@ by its path: a tenth of a second less to wait for.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import queue
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -41,6 +43,8 @@ class Calls:
             done = getattr(self, f"call_{name}")(*arguments)
         except OSError as error:
             done = {"result": -1, "errno": error.errno}
+        except (OverflowError, ValueError):  # Python's own: a number that the call has no room for
+            done = {"result": -1, "errno": errno.EINVAL}
         return {"result": 0, "errno": 0, "text": "", "values": [], **done, "ended_ns": time.monotonic_ns()}
 
     def tcp_info(self, fd: int) -> bytes:
@@ -112,7 +116,7 @@ class Calls:
 
     def _of(self, fd: int) -> socket.socket:
         if fd not in self._sockets:
-            raise OSError(9, os.strerror(9))  # EBADF: its own descriptors are not the script's
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # its own descriptors are not the script's
         return self._sockets[fd]
 
 
@@ -137,10 +141,15 @@ def read(link: socket.socket) -> dict[str, Any] | None:
 
 def write(link: socket.socket, message: dict[str, Any]) -> None:
     text = json.dumps(message).encode()
-    link.sendall(_LENGTH.pack(len(text)) + text)
+    try:
+        link.sendall(_LENGTH.pack(len(text)) + text)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # nobody wants to know any more
 
 
 def main() -> None:
+    # A terminal's Ctrl-C comes here too; the end of the link is what ends us. What we run hears it as usual.
+    signal.signal(signal.SIGINT, lambda *_: None)
     link = socket.socket(fileno=os.dup(0))
     link.set_inheritable(False)
     calls = Calls()

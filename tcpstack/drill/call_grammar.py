@@ -67,18 +67,30 @@ def _operand(cursor: Cursor, depth: int) -> Value:
         return _structure(cursor, depth)
     token = cursor.accept_kind("integer", "hex")
     if token is not None:
-        return int(token.text, 0 if token.kind == "hex" else 10)
+        return _number(cursor, token)
     token = cursor.accept_kind("string")
     if token is not None:
         return _string(cursor, token)
     return _symbol(cursor, cursor.expect_kind("word", name="a symbol such as SOCK_STREAM"), depth)
 
 
+def _number(cursor: Cursor, token: Token) -> int:
+    """A C int, signed or not: what calls take."""
+    value = cursor.value(token)
+    if not -(1 << 31) <= value < 1 << 32:
+        raise cursor.error("a number in a call is of 32 bits", token)
+    return value
+
+
 def _string(cursor: Cursor, token: Token) -> bytes:
     """Strings that stand side by side are one; "abc"... is one of which more follows."""
     octets = b""
     while True:
-        octets += token.text[1:-1].encode("latin-1", "replace").decode("unicode_escape").encode("latin-1", "replace")
+        try:
+            text = token.text[1:-1].encode("latin-1", "replace").decode("unicode_escape")
+        except UnicodeDecodeError as error:
+            raise cursor.error(f"in this string there is a {error.reason}", token) from None
+        octets += text.encode("latin-1", "replace")
         following = cursor.accept_kind("string")
         if following is None:
             break

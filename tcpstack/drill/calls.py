@@ -130,7 +130,7 @@ def _accept(call: Call, names: Names, settings: Settings, text: _Text) -> Reques
 
 def _receive(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
     fd, _, size, *rest = _arity(call, 3 if call.name == "read" else 4)
-    return Request("recv", (names.of(fd), _number(size), _number(rest[0]) if rest else 0))
+    return Request("recv", (names.of(fd), _length(size), _number(rest[0]) if rest else 0))
 
 
 def _send(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
@@ -139,9 +139,7 @@ def _send(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
     flags = _number(rest[0]) if rest else 0
     if flags & _FASTOPEN:
         raise Unsupported("MSG_FASTOPEN is not supported")
-    real, length = names.of(fd), _number(size)
-    if not 0 <= length <= _MAX_TEXT:
-        raise CallError(f"a text of {length} octets can't be written")
+    real, length = names.of(fd), _length(size)
     octets = what[:length].ljust(length, b"\0") if isinstance(what, bytes) else text(real, length)
     return Request("send", (real, octets.hex(), flags))
 
@@ -191,6 +189,8 @@ def _poll(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
     if not isinstance(polled, tuple):
         raise CallError("poll() takes a list: poll([{fd=4, events=POLLIN, revents=POLLIN}], 1, 0)")
     pairs = tuple((names.of(_field(each, "fd", -1)), _field(each, "events", 0)) for each in polled)
+    for each in polled:
+        _field(each, "revents", 0)
     return Request("poll", (pairs, _number(timeout)))
 
 
@@ -219,6 +219,13 @@ def _number(value: Value) -> int:
     return value
 
 
+def _length(value: Value) -> int:
+    length = _number(value)
+    if not 0 <= length <= _MAX_TEXT:
+        raise CallError(f"a text has 0 to {_MAX_TEXT} octets, not {length}")
+    return length
+
+
 def _field(value: Value, name: str, default: int) -> int:
     if not isinstance(value, Mapping):
         raise CallError(f"a structure {{{name}=...}} is wanted, not {value!r}")
@@ -237,7 +244,10 @@ def _address(value: Value, address: str, port: int) -> tuple[str, int]:
             address = str(ip_address(given))
         except ValueError:
             raise CallError(f"{given!r} is no address") from None
-    return address, _number(value.get("sin_port", value.get("sin6_port", port)))
+    number = _number(value.get("sin_port", value.get("sin6_port", port)))
+    if not 0 <= number <= 65535:
+        raise CallError(f"a port is 0 to 65535, not {number}")
+    return address, number
 
 
 def _octets(value: Value) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..observe.printable import printable
 from .matching import Field
 from .script import Event
 
@@ -25,12 +26,17 @@ class Failed(Exception):
 
     def render(self, path: str, ladder: str) -> str:
         """All of it, as text."""
-        parts = [f"{path}:{self.event.line}: {self.message}", f"    {self.event.source}"]
+        parts = [at(path, self.event, self.message)]
         if self.fields:
             parts += ["", *_table(self.fields)]
         if ladder:
             parts += ["", ladder.rstrip("\n")]
         return "\n".join(parts)
+
+
+def at(path: str, event: Event, message: str) -> str:
+    """A message with its place, and the event's text below."""
+    return f"{path}:{event.line}: {message}\n    {printable(event.source)}"
 
 
 def seconds(time_ns: int) -> str:

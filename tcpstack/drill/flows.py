@@ -54,6 +54,12 @@ class Flow:
         self._first_ts: tuple[int, int] | None = None  # the tested side's first TSval: as written, on the wire
         self._ts_by_written: dict[int, int] = {}
 
+    @property
+    def live_ports(self) -> tuple[int, int]:
+        """(the script's, the tested side's) as on the wire."""
+        _, lport, _, rport = self.name
+        return rport, lport
+
     # ------------------------------------------------------------------ from the script to the wire
 
     def octets_of(self, packet: Packet) -> bytes:

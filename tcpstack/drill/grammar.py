@@ -16,6 +16,7 @@ from .packet_grammar import parse_packet
 from .script import SIDES, Action, Call, Command, Difference, Event, Packet, Script, Snippet, When
 from .tokens import Cursor, error_at
 
+_MAX_SECONDS = 1_000_000_000
 _SIDE_LINE = re.compile(r"([ \t]*//)(engine|kernel):(.*)", re.DOTALL)
 _DIFFERS_LINE = re.compile(r"[ \t]*//differs:(.*)", re.DOTALL)
 
@@ -28,8 +29,8 @@ def parse(
     Raises ScriptError for what is not of the language.
     """
     assert side in SIDES
-    own, differences = _lines_of(text, path, side)
-    cursor = Cursor(own, path, defines)
+    own, closed, differences = _lines_of(text, path, side)
+    cursor = Cursor(own, path, defines, closed)
     options = []
     while (token := cursor.accept_kind("option")) is not None:
         name, _, value = token.text[2:].partition("=")
@@ -46,12 +47,16 @@ def parse(
                 raise cursor.error(message, start)
             last_ns = event.when.start_ns
         events.append(event)
+    if not events:
+        raise cursor.error("there is no event in this script", cursor.token)
     return Script(path, side, tuple(options), tuple(events), differences)
 
 
-def _lines_of(text: str, path: str, side: str) -> tuple[str, tuple[Difference, ...]]:
-    """The text with the lines of `side` uncovered, every octet in its place; and the differences it lists."""
-    lines = text.splitlines(keepends=True)
+def _lines_of(text: str, path: str, side: str) -> tuple[str, frozenset[int], tuple[Difference, ...]]:
+    """The text with the lines of `side` uncovered, every octet in its place; the numbers of these lines; and the
+    differences it lists."""
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    uncovered: list[int] = []
     differences: list[Difference] = []
     covered = False  # a reason stands above, with nothing but lines of one side or more reason between
     offset = 0
@@ -69,11 +74,12 @@ def _lines_of(text: str, path: str, side: str) -> tuple[str, tuple[Difference, .
                 message = f"a line of the {found[2]} alone needs a line //differs: REASON above it"
                 raise error_at(text, path, offset + len(found[1]), message)
             if found[2] == side:
+                uncovered.append(index + 1)
                 lines[index] = " " * (len(found[1]) + len(found[2]) + 1) + found[3]
         else:
             covered = False
         offset += len(line)
-    return "".join(lines), tuple(differences)
+    return "".join(lines), frozenset(uncovered), tuple(differences)
 
 
 def _event(cursor: Cursor, version: int) -> Event:
@@ -116,10 +122,12 @@ def _when(cursor: Cursor) -> When:
 
 def _time(cursor: Cursor) -> int:
     token = cursor.expect_kind("float", "integer", name="a time in seconds")
-    value = int(Decimal(token.text) * 1_000_000_000)
+    value = Decimal(token.text)
     if value < 0:
         raise cursor.error("a time cannot be negative", token)
-    return value
+    if value > _MAX_SECONDS:
+        raise cursor.error(f"a time is at most {_MAX_SECONDS:,} s", token)
+    return int(value * 1_000_000_000)
 
 
 def _action(cursor: Cursor, version: int, until_ns: int | None) -> Action:

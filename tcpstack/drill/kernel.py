@@ -27,7 +27,7 @@ from . import tcp_info
 from .kernel_view import KernelView
 from .script import Unsupported
 from .settings import SettingError, Settings
-from .side import Arrived, Outcome, Request
+from .side import Arrived, CommandFailed, Outcome, Request
 
 _HELPER = Path(__file__).with_name("_kernel_calls.py")
 _LENGTH = struct.Struct("!I")
@@ -54,7 +54,8 @@ class Kernel:
         self._ladder = Ladder(us=self.name, peer="script")
         self._view = KernelView(self._ladder)
         prefix = _common_prefix(settings.local, settings.remote)
-        self._namespace = Namespace.open([f"{settings.local}/{prefix}"], mtu=settings.mtu)
+        # A script has the packets of the wire: no larger ones, and with their checksums.
+        self._namespace = Namespace.open([f"{settings.local}/{prefix}"], mtu=settings.mtu, offload=False)
         self._start_ns = time.monotonic_ns()
         try:
             self._link = self._start_helper()
@@ -100,7 +101,7 @@ class Kernel:
         answer = self._answer()
         if answer["result"]:
             said = bytes.fromhex(answer["text"]).decode(errors="replace").strip()
-            raise Unsupported(f"`{text.strip()}` ended with status {answer['result']}: {said}")
+            raise CommandFailed(f"`{text.strip()}` ended with status {answer['result']}{': ' if said else ''}{said}")
 
     def tcp_info(self, fd: int) -> Mapping[str, int]:
         self._write({"name": "tcp_info", "arguments": (fd,)})

@@ -11,6 +11,8 @@ _FLAGS = dict(FLAG_LETTERS)
 _FLAG_RULE = "flags are letters of S F R P U E W and '.' for ACK, or '-' for none"
 _OPTION_BYTES = {"nop": 1, "eol": 1, "mss": 4, "wscale": 3, "sackOK": 2, "TS": 10}
 _MAX_U8, _MAX_U16, _MAX_U32 = 0xFF, 0xFFFF, 0xFFFF_FFFF
+_LARGEST_SEGMENT = {4: 65_535 - 20 - 20, 6: 65_535 - 20}
+"""Octets of text and options: IPv4's length is that of the packet, IPv6's that of what follows its header."""
 _ECN = {"noecn": 0, "ect1": 1, "ect0": 2, "ce": 3}
 
 _ICMP_TYPES = {"unreachable": 3, "time_exceeded": 11, "parameter_problem": 12, "source_quench": 4, "redirect": 5}
@@ -52,6 +54,7 @@ def parse_packet(cursor: Cursor, version: int) -> Packet | Icmp:
         cursor.expect(">")
         ports = source, cursor.number("destination port", _MAX_U16, smallest=1)
     flags = _flags(cursor)
+    extent = cursor.token
     seq, size = _extent(cursor)
     ack = cursor.number("ack", _MAX_U32) if cursor.accept("ack") else None
     win = cursor.number("win", _MAX_U16) if cursor.accept("win") else None
@@ -61,6 +64,8 @@ def parse_packet(cursor: Cursor, version: int) -> Packet | Icmp:
         options = _options(cursor, inbound)
     else:
         cursor.note("<options>")
+    if inbound and (room := _LARGEST_SEGMENT[version] - sum(map(option_bytes, options or ()))) < size:
+        raise cursor.error(f"{size} octets of text: one packet has room for {room}", extent)
     return Packet(inbound, flags, seq, size, ack, win, urg, options, ports, ip)
 
 
@@ -190,6 +195,9 @@ def _icmp(cursor: Cursor, version: int) -> Icmp:
     mtu = cursor.number("mtu", _MAX_U16) if mtu_told else 0
     seq = size = 0
     if cursor.accept("["):
+        extent = cursor.token
         seq, size = _extent(cursor)
+        if size > _LARGEST_SEGMENT[version]:
+            raise cursor.error(f"a quoted packet has room for {_LARGEST_SEGMENT[version]} octets of text", extent)
         cursor.expect("]")
     return Icmp(types[name], code, mtu, seq, size)

@@ -15,13 +15,13 @@ from ..core.segment import ACK, PSH, RST, SYN, FourTuple, Segment
 from ..wire.dpkt_codec import decode
 from ..wire.dropped import Dropped
 from ..wire.packet import Packet as WirePacket
-from .calls import RETURNS_DESCRIPTOR, CallError, Names, check, request_of
+from .calls import RETURNS_DESCRIPTOR, Names, check, request_of
 from .failure import Failed, seconds
 from .flows import Flow, pattern
 from .matching import Field, compare
-from .script import Call, Command, Event, Icmp, Packet, Script, Snippet
+from .script import Call, Command, Event, Icmp, Packet, Script, Snippet, Unsupported
 from .settings import Settings
-from .side import Outcome, Request, Side
+from .side import CommandFailed, Outcome, Request, Side
 from .snippets import SnippetError, Snippets
 
 ANY_TIME_NS = 300 * SECOND_NS
@@ -80,16 +80,21 @@ class Runner:
         return self._snippets.printed
 
     def run(self) -> None:
-        """Raises Failed at the first event that is not as the script says, and Unsupported."""
+        """Raises Failed at the first event that is not as the script says, and Unsupported. The script has passed
+        preflight.check()."""
         started = False
         for event in self._script.events:
-            if event.when.untimed and isinstance(event.action, Command):
-                self._side.run_command(event.action.text)
-                continue
-            if not started:
-                self._side.start_clock()
-                started = True
-            self._run(event)
+            try:
+                if event.when.untimed and isinstance(event.action, Command):
+                    self._command(event, event.action)
+                    continue
+                if not started:
+                    self._side.start_clock()
+                    started = True
+                self._run(event)
+            except Unsupported as lack:
+                lack.event = event
+                raise
         self._finish_blocked()
 
     def _run(self, event: Event) -> None:
@@ -105,13 +110,13 @@ class Runner:
         if late_ns > tolerance_ns:
             raise Failed(event, f"too late: the script's {seconds(at_ns)} s is past by {seconds(late_ns)} s")
         if isinstance(action, (Packet, Icmp)):
-            self._inject(action)
+            self._inject(event, action)
             self._base_ns = at_ns
             return
         if isinstance(action, Call):
             self._call(event, action, at_ns, tolerance_ns)
         elif isinstance(action, Command):
-            self._side.run_command(action.text)
+            self._command(event, action)
         else:
             self._assert(event, action)
         self._base_ns = self._side.now_ns  # in real time it took a while
@@ -122,10 +127,11 @@ class Runner:
 
     # ------------------------------------------------------------------ packets in
 
-    def _inject(self, action: Packet | Icmp) -> None:
+    def _inject(self, event: Event, action: Packet | Icmp) -> None:
         if isinstance(action, Icmp):
-            flow = self._current or self._begin_flow(None)
-            self._side.inject(flow.octets_of_icmp(action))
+            if self._current is None:
+                raise Failed(event, "an ICMP error is about a connection, and there is none yet")
+            self._side.inject(self._current.octets_of_icmp(action))
             return
         self._side.inject(self._flow_for(action).octets_of(action))
 
@@ -136,14 +142,18 @@ class Runner:
                 return self._begin_flow(None)
             return self._current
         ports = packet.ports if packet.inbound else packet.ports[::-1]
-        found = next((flow for flow in self._flows if flow.ports == ports), None)
+        found = next((flow for flow in self._flows if flow.live_ports == ports), None)
         return found or self._begin_flow(ports)
 
     def _begin_flow(self, ports: tuple[int, int] | None) -> Flow:
         """A connection that the script opens towards the tested side."""
         settings = self._settings
-        rport, lport = ports or (_FIRST_PORT + len(self._flows), settings.bind_port)
+        rport, lport = ports or (self._free_port(), settings.bind_port)
         return self._add_flow(Flow((settings.local.packed, lport, settings.remote.packed, rport), ports))
+
+    def _free_port(self) -> int:
+        taken = {flow.live_ports[0] for flow in self._flows}
+        return next(port for port in range(_FIRST_PORT, 1 << 16) if port not in taken)
 
     def _add_flow(self, flow: Flow) -> Flow:
         self._flows.append(flow)
@@ -256,10 +266,7 @@ class Runner:
 
     def _call(self, event: Event, call: Call, at_ns: int, tolerance_ns: int) -> None:
         self._finish_blocked()
-        try:
-            request = request_of(call, self._names, self._settings, self._unnamed_text)
-        except CallError as error:
-            raise Failed(event, str(error)) from None
+        request = request_of(call, self._names, self._settings, self._unnamed_text)
         if request.name == "send":
             fd, octets, _ = request.arguments
             self._written.setdefault(fd, bytearray()).extend(bytes.fromhex(octets))
@@ -323,7 +330,13 @@ class Runner:
     def _unnamed_text(self, fd: int, size: int) -> bytes:
         return pattern(len(self._written.get(fd, b"")), size)
 
-    # ------------------------------------------------------------------ assertions
+    # ------------------------------------------------------------------ commands and assertions
+
+    def _command(self, event: Event, command: Command) -> None:
+        try:
+            self._side.run_command(command.text)
+        except CommandFailed as failed:
+            raise Failed(event, str(failed)) from None
 
     def _assert(self, event: Event, snippet: Snippet) -> None:
         if self._latest_fd is None:

@@ -21,7 +21,10 @@ class ScriptError(ValueError):
 
 
 class Unsupported(Exception):
-    """The script asks for something that this side cannot do; the message says what."""
+    """The script asks for something that this side cannot do; the message says what, `event` where, once that is
+    known."""
+
+    event: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _LOCAL_V4, _REMOTE_V4 = IPv4Address("192.168.0.1"), IPv4Address("192.0.2.1")
 _LOCAL_V6, _REMOTE_V6 = IPv6Address("fd3d:a0b:17d6::1"), IPv6Address("fd3d:fa7b:d17d::1")
+_MAX_DIGITS = 20
 _WITHOUT_MEANING = frozenset({
     "gateway_ip", "netmask_ip", "speed", "send_omit_free", "verbose", "debug", "code_command", "code_format",
     "code_sockopt", "tcp_ts_ecr_scaled", "is_anyip", "mss",
@@ -89,7 +90,7 @@ def _with(made: Settings, name: str, value: str) -> Settings:
 
 
 def _number(name: str, value: str, smallest: int, largest: int) -> int:
-    if not value.isdecimal() or not smallest <= int(value) <= largest:
+    if not value.isdecimal() or len(value) > _MAX_DIGITS or not smallest <= int(value) <= largest:
         raise SettingError(f"--{name} is a number from {smallest} to {largest}, not {value!r}")
     return int(value)
 

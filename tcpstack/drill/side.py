@@ -46,6 +46,10 @@ class Arrived:
     octets: bytes
 
 
+class CommandFailed(Exception):
+    """A shell command that was run came to nothing; the message says how."""
+
+
 class Side(Protocol):
     """Times are nanoseconds since the script's start.
 
@@ -77,7 +81,7 @@ class Side(Protocol):
         """What the call that was begun last came to; None where it still blocks at `until_ns`."""
 
     def run_command(self, text: str) -> None:
-        """Run a shell command, or what it stands for. Raises Unsupported."""
+        """Run a shell command, or what it stands for. Raises Unsupported and CommandFailed."""
 
     def tcp_info(self, fd: int) -> Mapping[str, int]:
         """TCP_INFO of a descriptor, by the names of struct tcp_info. Raises Unsupported."""

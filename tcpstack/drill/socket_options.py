@@ -15,6 +15,9 @@ from .symbols import SOCKET_OPTIONS, SYMBOLS, TCP_OPTIONS
 
 _SOL_SOCKET, _SOL_TCP = SYMBOLS["SOL_SOCKET"], SYMBOLS["SOL_TCP"]
 _DEFAULT_SEND_BUFFER = 2_626_560  # what getsockopt(SO_SNDBUF) says where nobody set it: nothing holds a write back
+_UNCONNECTED_MSS = 536  # what Linux says of a socket without a connection, of IPv6 too
+_READABLE_OF_SOCKETS = ("SO_SNDBUF", "SO_RCVBUF", "SO_LINGER", "SO_ERROR")
+_READABLE_OF_TCP = ("TCP_NODELAY", "TCP_MAXSEG", "TCP_CONGESTION")
 _CONGESTION = {"reno": "newreno", "newreno": "newreno"}
 _HARMLESS = frozenset({SYMBOLS["SO_REUSEADDR"], SYMBOLS["SO_REUSEPORT"], SYMBOLS["SO_PRIORITY"], SYMBOLS["SO_MARK"]})
 """Of SOL_SOCKET: they change nothing that a script could see."""
@@ -49,8 +52,9 @@ class Options:
         outstanding = tcp_info.number(connection.status(), "unacknowledged_bytes")
         return max(self._send_bytes - outstanding - connection.unsent_bytes, 0)
 
-    def set(self, level: int, name: int, octets: bytes, connection: Connection | None) -> int:
-        """0, or the errno that setsockopt fails with. Raises Unsupported for what the engine does not have."""
+    def set(self, level: int, name: int, octets: bytes, *, opened: bool) -> int:
+        """0, or the errno that setsockopt fails with; `opened` sockets listen or have a connection. Raises Unsupported
+        for what the engine does not have."""
         value = int.from_bytes(octets[:4], "little", signed=True)
         if level == _SOL_SOCKET and name in _HARMLESS:
             return 0
@@ -58,20 +62,18 @@ class Options:
             case (1, 7):  # SO_SNDBUF: Linux doubles what it is asked for
                 self._send_bytes = 2 * value
             case (1, 8):  # SO_RCVBUF
-                return self._receive_buffer(2 * value, connection)
+                return self._receive_buffer(2 * value, opened)
             case (1, 13):  # SO_LINGER
                 self.linger_s = int.from_bytes(octets[4:8], "little") if value else None
                 if self.linger_s:
                     raise Unsupported("SO_LINGER with a time is not there on the engine: with 0, or off")
             case (6, 1):  # TCP_NODELAY
                 self._nodelay = bool(value)
-                if connection is not None:
-                    connection.nodelay = self._nodelay
             case (6, 12) if not value:  # TCP_QUICKACK off: acknowledgements are delayed from the first, as ours are
                 pass
             case (6, 13):  # TCP_CONGESTION
-                return self._congestion(octets.rstrip(b"\0").decode("ascii", "replace"), connection)
-            case (6, 18) if connection is None:  # TCP_USER_TIMEOUT
+                return self._congestion(octets.rstrip(b"\0").decode("ascii", "replace"), opened)
+            case (6, 18) if not opened:  # TCP_USER_TIMEOUT
                 self.config = replace(self.config, r2_ns=value * MILLISECOND_NS)
             case _:
                 raise Unsupported(f"setsockopt({_name(level, name)}) with this value is not there on the engine")
@@ -79,6 +81,7 @@ class Options:
 
     def get(self, level: int, name: int, connection: Connection | None) -> bytes:
         """The option's octets. Raises Unsupported for what the engine does not have."""
+        check_readable(level, name)
         match level, name:
             case (1, 7):
                 number = self._send_bytes or _DEFAULT_SEND_BUFFER
@@ -89,28 +92,35 @@ class Options:
                 return number.to_bytes(4, "little") + (self.linger_s or 0).to_bytes(4, "little")
             case (6, 1):
                 number = int(connection.nodelay if connection is not None else bool(self._nodelay))
-            case (6, 2) if connection is not None:  # TCP_MAXSEG
+            case (6, 2) if connection is not None:
                 number = tcp_info.number(connection.status(), "snd_mss")
-            case (6, 13):
-                return b"reno" if self.config.congestion == "newreno" else self.config.congestion.encode()
+            case (6, 2):
+                number = _UNCONNECTED_MSS
             case _:
-                raise Unsupported(f"getsockopt({_name(level, name)}) is not there on the engine")
+                return b"reno" if self.config.congestion == "newreno" else self.config.congestion.encode()
         return number.to_bytes(4, "little")
 
-    def _receive_buffer(self, size: int, connection: Connection | None) -> int:
-        if connection is not None:
+    def _receive_buffer(self, size: int, opened: bool) -> int:
+        if opened:
             raise Unsupported("setsockopt(SO_RCVBUF) works on the engine before listen() or connect() only")
         self.config = replace(self.config, receive_buffer_bytes=min(max(size, 1), 1 << 30))
         return 0
 
-    def _congestion(self, name: str, connection: Connection | None) -> int:
+    def _congestion(self, name: str, opened: bool) -> int:
         chosen = _CONGESTION.get(name, name)
         if chosen not in CONTROLLERS:
             return errno.ENOENT
-        if connection is not None and chosen != self.config.congestion:
+        if opened and chosen != self.config.congestion:
             raise Unsupported("setsockopt(TCP_CONGESTION) works on the engine before listen() or connect() only")
         self.config = replace(self.config, congestion=chosen)
         return 0
+
+
+def check_readable(level: int, name: int) -> None:
+    """Raises Unsupported for an option that getsockopt() does not tell."""
+    known = {1: _READABLE_OF_SOCKETS, 6: _READABLE_OF_TCP}.get(level, ())
+    if not any(name == SYMBOLS[each] for each in known):
+        raise Unsupported(f"getsockopt({_name(level, name)}) is not there on the engine")
 
 
 def _name(level: int, name: int) -> str:

@@ -21,7 +21,7 @@ from . import tcp_info
 from .script import Unsupported
 from .side import Outcome, Request
 from .socket_options import Options
-from .symbols import SYMBOLS
+from .symbols import SYMBOLS, flag_names
 
 Attempt: TypeAlias = Callable[[], "Outcome | None"]
 
@@ -184,8 +184,7 @@ class Sockets:
     # ------------------------------------------------------------------ text
 
     def _recv(self, socket: Socket, size: int, flags: int) -> Attempt:
-        if flags & ~_SILENT_FLAGS:
-            raise Unsupported(f"recv() flags {flags & ~_SILENT_FLAGS:#x} are not there on the engine")
+        check_flags("recv", flags)
 
         def attempt() -> Outcome | None:
             connection = socket.connection
@@ -207,8 +206,7 @@ class Sockets:
         return attempt
 
     def _send(self, socket: Socket, octets: str, flags: int) -> Attempt:
-        if flags & ~_SILENT_FLAGS:
-            raise Unsupported(f"send() flags {flags & ~_SILENT_FLAGS:#x} are not there on the engine")
+        check_flags("send", flags)
         text = memoryview(bytes.fromhex(octets))
         nonblocking = socket.flags | (_NONBLOCK if flags & _DONTWAIT else 0)
         at = 0
@@ -266,7 +264,10 @@ class Sockets:
         return _done(Outcome(0))
 
     def _setsockopt(self, socket: Socket, level: int, name: int, octets: str) -> Attempt:
-        number = socket.options.set(level, name, bytes.fromhex(octets), socket.connection)
+        opened = socket.connection is not None or socket.listener is not None
+        number = socket.options.set(level, name, bytes.fromhex(octets), opened=opened)
+        if socket.connection is not None:
+            socket.options.apply(socket.connection)
         return _done(_failure(number) if number else Outcome(0))
 
     def _getsockopt(self, socket: Socket, level: int, name: int, size: int) -> Attempt:
@@ -326,6 +327,12 @@ class Sockets:
             fd += 1
         self._sockets[fd] = socket
         return fd
+
+
+def check_flags(call: str, flags: int) -> None:
+    """Raises Unsupported for flags of recv() and send() that are not there."""
+    if flags & ~_SILENT_FLAGS:
+        raise Unsupported(f"{call}() with {flag_names('MSG_', flags & ~_SILENT_FLAGS)} is not there on the engine")
 
 
 def _done(outcome: Outcome) -> Attempt:

@@ -62,6 +62,13 @@ SYMBOLS: dict[str, int] = {**ERRNOS, **SOCKET_LEVELS, **SOCKET_OPTIONS, **TCP_OP
 """Every name that can stand for a number in a call."""
 
 
+def flag_names(prefix: str, flags: int) -> str:
+    """ "MSG_PEEK | MSG_WAITALL" for its number."""
+    named = {value: name for name, value in SYMBOLS.items() if name.startswith(prefix) and value & flags}
+    unnamed = flags & ~sum(named)
+    return " | ".join([*named.values(), *([hex(unnamed)] if unnamed else [])])
+
+
 def errno_name(number: int) -> str:
     """ "ECONNRESET" for its number."""
     return errno.errorcode.get(number, f"errno {number}")

@@ -21,6 +21,8 @@ _SUM = re.compile(r"\$\(\(([\d\s*+()]+)\)\)")
 _IGNORED_PROGRAMS = ("sysctl_restore", "ethtool", "tc")
 """What they set belongs to Linux's devices and queues, which the engine has not."""
 _DEFAULTS = "defaults.sh"
+_NESTING = 8
+_MAX_DIGITS = 18
 _DEFAULT_RECEIVE_BYTES = 15 * 1024 * 1024
 
 # What the engine does, and cannot do otherwise.
@@ -52,12 +54,16 @@ class Sysctls:
 
     def run(self, text: str) -> None:
         """Take in a command, of several lines perhaps. Raises Unsupported for what is no sysctl that counts here."""
+        self._take(text, 0)
+
+    def _take(self, text: str, depth: int) -> None:
+        """`depth` is how many files name this one."""
         for line in text.splitlines():
             words = _words(line)
             if words:
-                self._run(words, line.strip())
+                self._run(words, line.strip(), depth)
 
-    def _run(self, words: list[str], line: str) -> None:
+    def _run(self, words: list[str], line: str, depth: int) -> None:
         program = words[0].rpartition("/")[2]
         if program == _DEFAULTS:
             self.config = replace(self.config, receive_buffer_bytes=_DEFAULT_RECEIVE_BYTES)
@@ -70,7 +76,9 @@ class Sysctls:
                 found = _PROC.fullmatch(word)
                 self._set(f"{found[1].replace('/', '.')}={found[2]}" if found else word, line)
         elif program.endswith(".sh") and (self._directory / words[0]).is_file() and len(words) == 1:
-            self.run((self._directory / words[0]).read_text(encoding="utf-8", errors="replace"))
+            if depth == _NESTING:
+                raise Unsupported(f"`{line}`: files name one another {_NESTING} deep")
+            self._take((self._directory / words[0]).read_text(encoding="utf-8", errors="replace"), depth + 1)
         elif not (program.startswith(_IGNORED_PROGRAMS) or words[:2] == ["ip", "tcp_metrics"]):
             raise Unsupported(f"`{line}`: no command is run on the engine but sysctl; --kernel runs it")
 
@@ -114,11 +122,12 @@ def _product(expression: str) -> int:
     factors = expression.replace(" ", "").split("*")
     total = 1
     for factor in factors:
-        total *= int(factor) if factor.isdecimal() else 0
+        number = int(factor) if factor.isdecimal() and len(factor) <= _MAX_DIGITS else 0
+        total = min(total * number, 1 << 60)
     return total
 
 
 def _number(text: str, line: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _MAX_DIGITS:
         raise Unsupported(f"`{line}`: {text!r} is no number")
     return int(text)

@@ -28,6 +28,18 @@ _INFINITE_SSTHRESH = 0x7FFF_FFFF
 _OPT_WSCALE = 4
 
 
+LINUX_NAMES = frozenset(
+    f"tcpi_{name}" for name in (*_OCTETS, "snd_wscale", "rcv_wscale", *_NAMES)
+)
+"""What Linux tells."""
+ENGINE_NAMES = frozenset(f"tcpi_{name}" for name in (
+    "state", "ca_state", "options", "snd_wscale", "rcv_wscale", "rto", "rtt", "rttvar", "snd_mss", "unacked",
+    "snd_ssthresh", "snd_cwnd", "total_retrans", "bytes_acked", "bytes_received", "notsent_bytes", "snd_wnd",
+    "rcv_wnd",
+))  # fmt: skip
+"""What `of_engine` tells."""
+
+
 def of_linux(octets: bytes) -> dict[str, int]:
     """What getsockopt(TCP_INFO) filled in; a kernel older than a field leaves it 0."""
     values = _LAYOUT.unpack(octets[: _LAYOUT.size].ljust(_LAYOUT.size, b"\0"))

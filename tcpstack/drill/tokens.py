@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..observe.printable import printable
 from .script import ScriptError
 
 _TOKEN = re.compile(
@@ -37,6 +39,7 @@ _NAMES = {
     "word": "a word",
     "end": "the end of the script",
 }
+_MAX_DIGITS = 40
 _UNCLOSED = {"`": "a command", '"': "a string", "%": "a snippet", "/": "a comment"}
 
 
@@ -53,11 +56,16 @@ class Cursor:
     """Reads tokens one by one. What was asked for in vain since the last token was taken is what is allowed there.
 
     defines  words that stand for others (-D NAME=VALUE)
+    closed   the lines, by their numbers, beyond which no event goes on
     """
 
-    def __init__(self, text: str, path: str, defines: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, text: str, path: str, defines: Mapping[str, str] | None = None, closed: frozenset[int] = frozenset()
+    ) -> None:
         self.text = text
         self.path = path
+        self._closed = closed
+        self._line_ends = [found.start() for found in re.finditer("\n", text)]
         self._tried: list[str] = []
         self._tokens = self._read_all(defines or {})
         self._at = 0
@@ -114,10 +122,16 @@ class Cursor:
     def number(self, name: str, largest: int, *, smallest: int = 0) -> int:
         """Take a whole number within bounds. Raises ScriptError."""
         token = self.expect_kind("integer", "hex", name=name)
-        value = int(token.text, 0 if token.kind == "hex" else 10)
+        value = self.value(token)
         if not smallest <= value <= largest:
             raise self.error(f"{name} must be {smallest} to {largest}, not {value}", token)
         return value
+
+    def value(self, token: Token) -> int:
+        """The whole number that a token is. Raises ScriptError for one of absurd length."""
+        if len(token.text) > _MAX_DIGITS:
+            raise self.error(f"a number of {len(token.text)} digits", token)
+        return int(token.text, 0 if token.kind == "hex" else 10)
 
     def note(self, *names: str) -> None:
         """These, too, would be allowed here."""
@@ -126,15 +140,21 @@ class Cursor:
     def unexpected(self) -> ScriptError:
         """The error for the next token, with what would have been allowed."""
         token = self.token
+        allowed = tuple(dict.fromkeys(self._tried))
+        if self._at and self.line_of(self.before.start) in self._closed:
+            end = self.before.end
+            if self.line_of(token.start) != self.line_of(end):
+                return self.error("this line lacks something at its end", end, allowed)
         what = "the script ends" if token.kind == "end" else f"{token.text.splitlines()[0]!r} cannot stand"
-        return self.error(f"{what} here", token, tuple(dict.fromkeys(self._tried)))
+        return self.error(f"{what} here", token, allowed)
 
     def error(self, message: str, where: Token | int, allowed: tuple[str, ...] = ()) -> ScriptError:
         """A ScriptError that points at a token or an offset."""
         return error_at(self.text, self.path, where if isinstance(where, int) else where.start, message, allowed)
 
     def line_of(self, offset: int) -> int:
-        return self.text.count("\n", 0, offset) + 1
+        """The number of the line in which `offset` lies."""
+        return bisect_right(self._line_ends, offset - 1) + 1
 
     def _read_all(self, defines: Mapping[str, str]) -> list[Token]:
         tokens = []
@@ -166,10 +186,11 @@ def error_at(text: str, path: str, offset: int, message: str, allowed: tuple[str
     """A ScriptError that points at an offset into the text."""
     start = text.rfind("\n", 0, offset) + 1
     end = text.find("\n", start)
-    line = text[start : end if end >= 0 else len(text)].expandtabs(1)
+    line = printable(text[start : end if end >= 0 else len(text)].expandtabs(1).rstrip("\r"))
     number = text.count("\n", 0, offset) + 1
     column = offset - start
-    shown = [f"{path}:{number}:{column + 1}: {message}", f"    {line}", "    " + " " * column + "^"]
+    indent = len(printable(text[start:offset].expandtabs(1)))
+    shown = [f"{path}:{number}:{column + 1}: {message}", f"    {line}", "    " + " " * indent + "^"]
     if allowed:
         listed = ", ".join(allowed[:-1]) + (" or " if len(allowed) > 1 else "") + allowed[-1]
         shown.append(f"    allowed here: {listed}")

@@ -14,7 +14,7 @@ from ..core.events import (
 )
 from ..core.segment import ACK, RST, SYN, FourTuple, Segment
 from ..core.seq import MASK
-from ..core.state import ACTIVE_OPEN, CLOSED, LISTEN, RCV_UNREACHABLE, TIME_WAIT, TIMEOUTS, USER_CALLS
+from ..core.state import ACTIVE_OPEN, CLOSED, LISTEN, PASSIVE_OPEN, RCV_UNREACHABLE, TIME_WAIT, TIMEOUTS
 from .peer import Move, PeerView
 from .printable import preview
 from .rows import LOSS, PLAIN, QUIET, RESET, Arrow, Note, Row
@@ -24,8 +24,9 @@ from .wording import describe, fate
 _FATAL = ("dropped", "corrupted")
 _COPIES = 64
 """Copies waited for at once: another rule may have killed one, so that it never comes."""
-_ALONE = USER_CALLS | TIMEOUTS | {RCV_UNREACHABLE}
-"""Causes of a state change that no arriving segment stands for."""
+_ALONE = TIMEOUTS | {ACTIVE_OPEN, PASSIVE_OPEN, RCV_UNREACHABLE}
+"""Causes of a state change that no arriving segment stands for. Behind the others one may come: the engine itself
+closes (a FIN that waited for the handshake) and aborts (text that nobody is there for)."""
 
 
 class Conversation:
@@ -34,17 +35,19 @@ class Conversation:
     Events do not come in the order in which a reader wants the rows, so some are held for a while:
 
     - an outgoing segment until the next event: only then is it clear whether a fault rule killed it on its way;
-    - what the engine reports while it processes an arriving segment, until that segment's own event;
+    - what the engine reports while it processes an arriving segment, and what may be such a report, until that
+      segment's own event, or another;
     - a fault's hit on an arriving packet until a later packet has been processed, since a whole batch passes
       the rules before the first of it is processed.
 
-    `settle` lets go of all of it.
+    `settle` lets go of all of it. Rows stand in the order of what happened, and their times never run backwards: of
+    one batch, what users do is timed when they do it, and what the engine does by the arrival of the batch.
 
     over  the engine is done with the connection
     """
 
     __slots__ = (
-        "_copies", "_early", "_held", "_held_hits", "_peer", "_pending", "_start_ns", "_state",
+        "_copies", "_early", "_held", "_held_hits", "_latest_ns", "_peer", "_pending", "_start_ns", "_state",
         "_story", "_verbose", "flow", "names", "over",
     )  # fmt: skip
 
@@ -55,6 +58,7 @@ class Conversation:
         self.names = names
         self.over = False
         self._start_ns = start_ns
+        self._latest_ns = 0
         self._peer = peer
         self._verbose = verbose
         self._state: int | None = None
@@ -70,7 +74,7 @@ class Conversation:
         if isinstance(event, FaultHit) and self.awaits(event):
             self._held_hits.append(event)
             return []
-        rows = self.let_go()
+        rows = self._tell_held()
         if isinstance(event, (LossDetected, CongestionChange)) or _came_with_a_segment(event):
             self._pending.append(event)
         elif isinstance(event, FaultHit) and event.direction == "in":
@@ -88,8 +92,8 @@ class Conversation:
 
     @property
     def holds(self) -> bool:
-        """An outgoing segment is held."""
-        return self._held is not None
+        """Something is held that this connection's next event decides about."""
+        return self._held is not None or bool(self._pending)
 
     def awaits(self, hit: FaultHit) -> bool:
         """This hit tells what became of the outgoing segment that is held."""
@@ -97,7 +101,11 @@ class Conversation:
         return held is not None and hit.direction == "out" and hit.packet_id == held.segment.packet_id
 
     def let_go(self) -> list[Row]:
-        """The row of the outgoing segment that is held: nothing more will come for it."""
+        """The rows of what `holds` is about: another connection has an event, so nothing more will come for it."""
+        return self._tell_held() + self._tell_pending()
+
+    def _tell_held(self) -> list[Row]:
+        """The row of the outgoing segment that is held."""
         event, hits = self._held, self._held_hits
         if event is None:
             return []
@@ -106,17 +114,18 @@ class Conversation:
         copies = 1 + sum(hit.action == "duplicated" for hit in hits)
         copies -= sum(hit.action in _FATAL for hit in hits)
         move = self._peer.reached(segment) if copies > 0 else self._peer.lost(segment)
-        arrow = self._arrow(event.time_ns, segment, True, (event.state, event.state), move)
+        state = self._ours(event.state, segment)
+        arrow = self._arrow(event.time_ns, segment, True, (state, state), move)
         arrow.dead = copies <= 0
         if arrow.dead:
             arrow.tone = LOSS
         arrow.details += [fate(hit) for hit in hits]
-        self._state = event.state
+        self._state = state
         return [arrow, *self._agreement(event)]
 
     def settle(self) -> list[Row]:
         """The rows of all that is held: nothing more will come for it."""
-        return self.let_go() + self._tell_early() + self._tell_pending()
+        return self._tell_held() + self._tell_early() + self._tell_pending()
 
     def end(self) -> list[Row]:
         """As `settle`, where the last event opens another connection: what already told of that one is left out."""
@@ -147,17 +156,18 @@ class Conversation:
 
     def _segment_in(self, event: SegmentIn) -> list[Row]:
         segment = event.segment
-        rows = self._tell_moves_before(event)
-        ours = (event.before, event.after)
+        rows, moves = self._moves_of(event)
+        ours = (self._ours(event.before, segment), self._ours(event.after, segment))
         arrow = self._arrow(event.time_ns, segment, False, ours, self._peer.sent(segment))
         if segment.packet_id in self._copies:
             if self._copies.pop(segment.packet_id):
                 arrow.details.append("the copy that the fault rule made")
             else:
                 self._copies[segment.packet_id] = True
-        self._state = event.after
+        self._state = ours[1]
         rows.append(arrow)
         rows += self._agreement(event)
+        rows += [self._note(move, *describe(move, with_segment=True)) for move in moves]
         rows += self._tell_pending()
         if event.after == TIME_WAIT and event.before != TIME_WAIT:
             text = "this name stays taken for 2 MSL, so that no late segment gets into a new connection"
@@ -179,8 +189,8 @@ class Conversation:
         if theirs.note:
             details.append(theirs.note)
         tone = RESET if segment.flags & RST else LOSS if again else PLAIN
-        at_ns = time_ns - self._start_ns
-        return Arrow(at_ns, segment, out, ours, theirs, self._peer.inferred, told.label, False, details, tone)
+        inferred = self._peer.inferred
+        return Arrow(self._at(time_ns), segment, out, ours, theirs, inferred, told.label, False, details, tone)
 
     def _agreement(self, event: SegmentIn | SegmentOut) -> list[Row]:
         if not event.segment.flags & SYN:
@@ -224,15 +234,14 @@ class Conversation:
         self._early = [hit for hit in self._early if up_to is not None and hit.packet_id > up_to]
         return [row for hit in told for row in self._fault(hit)]
 
-    def _tell_moves_before(self, event: SegmentIn) -> list[Row]:
-        """Of the waiting state changes, those that the segment's own before and after do not tell."""
+    def _moves_of(self, event: SegmentIn) -> tuple[list[Row], list[StateChange]]:
+        """Of the waiting state changes: the rows of those that happened before the segment came; and those that it
+        caused, as far as its own before and after do not tell them."""
         moves = [each for each in self._pending if isinstance(each, StateChange)]
-        if not moves:
-            return []
         self._pending = [each for each in self._pending if not isinstance(each, StateChange)]
-        if (moves[0].before, moves[-1].after) == (event.before, event.after):
-            return []
-        return [self._describe(move) for move in moves]
+        if moves and (moves[0].before, moves[-1].after) == (event.before, event.after):
+            return [], moves if len(moves) > 1 else []
+        return [self._describe(move) for move in moves], []
 
     def _tell_pending(self) -> list[Row]:
         pending, self._pending = self._pending, []
@@ -246,7 +255,17 @@ class Conversation:
         return self._note(event, text, tone)
 
     def _note(self, event: Event, text: str, tone: str) -> Note:
-        return Note(event.time_ns - self._start_ns, text, tone)
+        return Note(self._at(event.time_ns), text, tone)
+
+    def _ours(self, state: int, segment: Segment) -> int:
+        """Our state for a segment of this connection: where it is over, a listener may have answered in its place."""
+        over = self._state == CLOSED and state == LISTEN and not segment.flags & SYN
+        return CLOSED if over else state
+
+    def _at(self, time_ns: int) -> int:
+        """When a row is to stand, since the beginning."""
+        self._latest_ns = max(self._latest_ns, time_ns - self._start_ns)
+        return self._latest_ns
 
 
 def _came_with_a_segment(event: Event) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..core.events import Event, FaultHit, SegmentOut
+from ..core.events import Event, FaultHit, SegmentOut, StateChange
 from ..core.segment import FourTuple
 from .conversation import Conversation
 from .layout import Layout, joined
@@ -59,8 +59,8 @@ class Ladder:
     only     a connection's four-tuple, to show nothing else
     known    the other end's states, where it is a stack of the same process; without it they are inferred
     defer    runs a callable at the end of this turn of the loop (`loop.call_soon`). A segment that we send is
-             drawn when the next event tells whether a fault rule killed it; with `defer`, in this turn at the
-             latest. `flush` does the same by hand.
+             drawn when the next event tells whether a fault rule killed it, a change of state when that tells
+             whether a segment caused it; with `defer`, in this turn at the latest. `flush` does the same by hand.
 
     Where it draws as things happen, each line starts with the number of its conversation, once there are several.
     """
@@ -88,7 +88,7 @@ class Ladder:
         self._gutter = _GUTTER if write is not None and only is None else 0
         self._layout = Layout(width, color=color, ascii=ascii, gutter=self._gutter)
         self._live: dict[FourTuple, tuple[int, Conversation]] = {}  # the longest silent first
-        self._holding: FourTuple | None = None  # whose last outgoing segment waits for its fate
+        self._holding: FourTuple | None = None  # whose last event waits for its next
         self._unsettled: dict[FourTuple, None] = {}  # who has something to be settled at the end of the turn
         self._transcripts: dict[int, _Transcript] = {}
         self._count = 0
@@ -103,7 +103,7 @@ class Ladder:
         number, conversation = self._conversation(event)
         self._draw(number, conversation.on_event(event))
         self._holding = flow if conversation.holds else None
-        if self._defer is not None and isinstance(event, (SegmentOut, FaultHit)):
+        if self._defer is not None and isinstance(event, (SegmentOut, FaultHit, StateChange)):
             if not self._unsettled:
                 self._defer(self._end_turn)
             self._unsettled[flow] = None

@@ -82,7 +82,7 @@ class Layout:
         lines = [("  " if index else "— ") + line for index, line in enumerate(lines)]
         lines[-1] += " —"
         lines = [self._paint(line, _SGR[note.tone]) for line in lines]
-        return [f"{self._time(note.time_ns)}  {lines[0]}", *(_MARGIN + line for line in lines[1:])]
+        return [f"{self._time(note.time_ns)}{lines[0]}", *(_MARGIN + line for line in lines[1:])]
 
     def arrow(self, arrow: Arrow) -> list[str]:
         """A segment: the arrow between the two ends' states, with what is to be said of it beneath."""
@@ -99,7 +99,7 @@ class Layout:
         lines = []
         cells = zip_longest(left, [middle, *(_INDENT + text for text in texts)], right, fillvalue="")
         for index, (ours, between, theirs) in enumerate(cells):
-            start = self._time(arrow.time_ns) + "  " if index == 0 else _MARGIN
+            start = self._time(arrow.time_ns) if index == 0 else _MARGIN
             ours = self._paint(f"{ours:<{self._states}}", _STATE_SGR)
             between = self._paint(f"{between:<{self._middle}}", _DIM_SGR if index else sgr)
             line = f"{start}{ours} {between} {self._paint(theirs, _STATE_SGR) if theirs else ''}"
@@ -137,10 +137,10 @@ class Layout:
 
     @staticmethod
     def _time(time_ns: int) -> str:
-        """In ms, with as many decimals (three at most) as leave the columns where they are."""
+        """In ms, as wide as the margin: with three decimals, or from 100 s on as many as it has room for."""
         time_ms = time_ns / 1e6
-        decimals = 3 if time_ms < 9_999.9995 else 2 if time_ms < 99_999.995 else 1
-        return f"{time_ms:>{_TIME}.{decimals}f}"
+        shown = next(text for decimals in (3, 2, 1, 0) if len(text := f"{time_ms:>{_TIME}.{decimals}f}") < len(_MARGIN))
+        return f"{shown:<{len(_MARGIN)}}"
 
     @staticmethod
     def _wrap(text: str, width: int) -> list[str]:

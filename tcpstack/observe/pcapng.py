@@ -10,6 +10,7 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from io import FileIO
 from os import PathLike
 from typing import BinaryIO, Protocol
@@ -201,7 +202,7 @@ class PacketTap:
 
     @property
     def offload(self) -> Offload:
-        return self._device.offload
+        return replace(self._device.offload, unread=False)
 
     @property
     def on_ready(self) -> Callable[[], None] | None:

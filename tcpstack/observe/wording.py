@@ -35,6 +35,11 @@ _CAUSES = {
     ORPHAN_TIMEOUT: "the peer's FIN did not come in time, and the application is gone",
     RCV_UNREACHABLE: "ICMP: unreachable",
 }
+_CAUSES_WITH_A_SEGMENT = {
+    CLOSE: "our application had closed",
+    ABORT: "our application was gone",
+}
+"""What the engine does by itself when a segment arrives, since the application has spoken before."""
 _FATES = {
     "dropped": "killed by the fault rule “{}”: it never arrives",
     "corrupted": "damaged by the fault rule “{}”: its checksum is wrong now, so the receiver drops it",
@@ -44,10 +49,12 @@ _FATES = {
 _MILLISECOND_NS = 1_000_000
 
 
-def describe(event: Event) -> tuple[str, str]:
-    """One sentence without its full stop, and the tone it is said in (rows.py)."""
+def describe(event: Event, *, with_segment: bool = False) -> tuple[str, str]:
+    """One sentence without its full stop, and the tone it is said in (rows.py); `with_segment` where it is about what
+    an arriving segment caused."""
     if isinstance(event, StateChange):
-        words = _CAUSES.get(event.cause, event.cause)
+        causes = {**_CAUSES, **_CAUSES_WITH_A_SEGMENT} if with_segment else _CAUSES
+        words = causes.get(event.cause, event.cause)
         return f"{words}: {STATE_NAMES[event.before]} → {STATE_NAMES[event.after]}", STATE
     if isinstance(event, RetransmissionTimeout):
         waited = f"{event.rto_ns / _MILLISECOND_NS:.0f} ms"

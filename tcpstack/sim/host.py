@@ -11,7 +11,7 @@ from ..core.connection import Connection
 from ..core.events import Tracer
 from ..core.segment import Buffer
 from ..device.base import Device
-from ..device.faults import FaultyDevice, Rule, parse_rule
+from ..device.faults import FaultyDevice, Rule
 from ..stack.listener import Listener
 from ..stack.stack import Stack
 from .clock import Happening
@@ -35,7 +35,7 @@ class SimHost:
         network: Network,
         interface: Interface,
         config: Config | None,
-        faults: Sequence[str | Rule],
+        faults: Sequence[Rule],
         tracer: Tracer | None,
     ) -> None:
         self.name = interface.name
@@ -45,8 +45,7 @@ class SimHost:
         interface.tracer = tracer
         self._device: Device = interface
         if faults:
-            rules = [parse_rule(rule) if isinstance(rule, str) else rule for rule in faults]
-            self._device = FaultyDevice(interface, rules, tracer, network.next_packet_id)
+            self._device = FaultyDevice(interface, faults, tracer, network.next_packet_id)
         self.stack = Stack(
             interface.addresses,
             mtu=interface.mtu,

@@ -139,4 +139,5 @@ class Link:
 
     def _lose(self, packet: Packet, why: str) -> None:
         self.counters[why] += 1
-        self._network.tell_lost(self, packet, why)
+        where = f"link {' to '.join(end.name for end in self.ends)}"
+        self._network.tell_lost(where, packet, why)

@@ -11,6 +11,7 @@ the same trace, in another process and on another machine.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
@@ -18,15 +19,18 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from ..core.config import SECOND_NS, Config
 from ..core.events import FaultHit, Tracer
 from ..core.segment import Segment
+from ..device.fault_lists import rules_of
 from ..device.fault_rules import DROPPED, IN, OUT, Rule
 from ..device.pipe import Line
 from ..wire.codec import Codec
 from ..wire.objects import OBJECTS
-from ..wire.packet import FULL_OFFLOAD, NO_OFFLOAD, Packet
+from ..wire.packet import FULL_OFFLOAD, LARGEST_PACKET, NO_OFFLOAD, Packet
 from .clock import Clock
 from .host import SimHost
 from .links import Interface, Link, Node
 from .router import Router
+
+LEAST_MTU = 68
 
 __all__ = ["Interface", "Link", "Network", "Node", "Router", "SimHost"]
 
@@ -57,7 +61,7 @@ class Network:
         name: str,
         *addresses: str | IPv4Interface | IPv6Interface,
         config: Config | None = None,
-        faults: Sequence[str | Rule] = (),
+        faults: str | Rule | Sequence[str | Rule] = (),
         mtu: int = 1500,
         offload: bool = False,
         tracer: Tracer | None = None,
@@ -67,8 +71,9 @@ class Network:
         With `offload` its stack sends and gets superpackets, as on a TUN device; without, each packet is one on the
         wire. Raises ValueError for an address that somebody has, FaultRuleError for a rule that is none.
         """
+        rules = rules_of(faults, lambda position: random.Random(f"{self.seed} {name} {position}").getrandbits(31))
         interface = self.interface(name, *addresses, mtu=mtu, offload=offload)
-        host = SimHost(self, interface, config, faults, tracer or self.tracer)
+        host = SimHost(self, interface, config, rules, tracer or self.tracer)
         self.hosts.append(host)
         return host
 
@@ -76,18 +81,23 @@ class Network:
         self, name: str, *addresses: str | IPv4Interface | IPv6Interface, mtu: int = 1500, offload: bool = False
     ) -> Interface:
         """A device with these addresses, for a stack that somebody else drives (aio/virtual.py)."""
+        if not LEAST_MTU <= mtu <= LARGEST_PACKET:
+            raise ValueError(f"an MTU is {LEAST_MTU} (RFC 791 3.2) to {LARGEST_PACKET} octets, so not {mtu}")
         own = [ip_interface(address) for address in addresses]
+        for address in own:
+            if address.ip.packed in self._interfaces:
+                raise ValueError(f"{address.ip} is the address of {self._interfaces[address.ip.packed].name} already")
         interface = Interface(name, own, self)
         interface.mtu = mtu
         interface.offload = FULL_OFFLOAD if offload else NO_OFFLOAD
         for address in own:
-            if address.ip.packed in self._interfaces:
-                raise ValueError(f"{address.ip} is the address of {self._interfaces[address.ip.packed].name} already")
             self._interfaces[address.ip.packed] = interface
         return interface
 
     def router(self, name: str) -> Router:
         """A router; its own addresses, from which its ICMP comes, are documentation's (RFC 5737, RFC 3849)."""
+        if self._routers == 255:
+            raise ValueError("a network has at most 255 routers: their own addresses are used up")
         self._routers += 1
         number = self._routers
         return Router(name, bytes((192, 0, 2, number)), bytes.fromhex("20010db8") + number.to_bytes(12, "big"), self)
@@ -103,22 +113,30 @@ class Network:
     ) -> Link:
         """Join two nodes: `line` from a to b, `back` from b to a (the same where None). A host has one link.
 
-        Raises ValueError where a host has one already.
+        Raises ValueError where a host has one already, or both are the same, or the MTU carries no IP.
         """
         ends = (a.interface if isinstance(a, SimHost) else a, b.interface if isinstance(b, SimHost) else b)
+        if ends[0] is ends[1]:
+            raise ValueError(f"a link joins two nodes, and {ends[0].name} is one")
+        if mtu < LEAST_MTU:
+            raise ValueError(f"an MTU below {LEAST_MTU} carries no IP (RFC 791 3.2), so not {mtu}")
+        taken = next((end for end in ends if isinstance(end, Interface) and end.link is not None), None)
+        if taken is not None:
+            raise ValueError(f"{taken.name} has a link already: put a router between them")
         line = line or Line()
         link = Link(ends, (line, back or line), mtu, self)
         for end in ends:
             if isinstance(end, Interface):
-                if end.link is not None:
-                    raise ValueError(f"{end.name} has a link already: put a router between them")
                 end.link = link
         self.links.append(link)
         self._routes.clear()
         return link
 
     def run(self, seconds: float | None = None) -> None:
-        """Let so much virtual time pass; None: until nothing will ever happen again."""
+        """Let so much virtual time pass; None: until nothing will ever happen again. Raises ValueError for less than
+        none, and for what is no number."""
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise ValueError(f"time passes forwards, and ends: {seconds} s can't be let pass")
         self.clock.run(None if seconds is None else self.clock.now_ns + round(seconds * SECOND_NS))
 
     def run_until(self, condition: Callable[[], bool], seconds: float = 3600.0) -> bool:
@@ -163,12 +181,12 @@ class Network:
             frontier = onward
         return None
 
-    def tell_lost(self, link: Link, packet: Packet, why: str) -> None:
-        """A link lost a packet: an event for each end's tracer, as that end sees it."""
+    def tell_lost(self, where: str, packet: Packet, why: str) -> None:
+        """A link or router lost a packet: an event for each end's tracer, as that end sees it."""
         segment = self.codec.decode(packet)
         if not isinstance(segment, Segment):
             return
-        rule = f"link {' to '.join(end.name for end in link.ends)}: {why}"
+        rule = f"{where}: {why}"
         source, target = (segment.src, segment.sport), (segment.dst, segment.dport)
         sender, receiver = self._interfaces.get(segment.src), self._interfaces.get(segment.dst)
         now_ns = self.clock.now_ns

@@ -33,19 +33,20 @@ class Router:
         source = self.address if len(routing.destination_of(packet)) == 4 else self.address6
         onward = self._network.link_towards(self, routing.destination_of(packet))
         if passed is None:
-            self._refuse("hop limit used up", routing.time_exceeded(packet, source))
+            self._refuse(packet, "hop limit used up", routing.time_exceeded(packet, source))
         elif onward is None:
-            self._refuse("no route", routing.no_route(packet, source))
+            self._refuse(packet, "no route", routing.no_route(packet, source))
         elif len(passed) > onward.mtu:
-            self._refuse("too big", routing.too_big(packet, source, onward.mtu))
+            self._refuse(packet, "too big", routing.too_big(packet, source, onward.mtu))
         else:
             self.counters["forwarded"] += 1
             onward.send(self, passed)
 
-    def _refuse(self, why: str, error: IcmpMessage | None) -> None:
+    def _refuse(self, packet: Packet, why: str, error: IcmpMessage | None) -> None:
         """Count a packet that goes no further, and tell its source, if it may be told."""
         self.counters[why] += 1
         network = self._network
+        network.tell_lost(f"router {self.name}", packet, why)
         link = network.link_towards(self, error.dst) if error is not None else None
         if error is not None and link is not None:
             error.packet_id = network.next_packet_id()

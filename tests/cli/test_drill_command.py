@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 
 import pytest
 
 from tcpstack.cli.drill import drill
 from tcpstack.cli.drill_arguments import add_drill_parser, drill_options
+from tcpstack.drill.engine import Engine
+from tcpstack.drill.side import Request
 
 GOOD = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 close(3) = 0\n"
 BAD = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 close(3) = 1\n"
@@ -53,7 +56,7 @@ def test_a_script_that_is_none_and_one_that_is_for_elsewhere(
 
     out = capsys.readouterr().out
     assert f"{scripts}/wrong.pkt:1:15: 'SOCK_STRAEM' stands for nothing here: do you mean SOCK_STREAM?\n" in out
-    assert f"not run  {scripts}/elsewhere.pkt: `reboot`: no command is run on the engine but sysctl" in out
+    assert f"not run  {scripts}/elsewhere.pkt:1: `reboot`: no command is run on the engine but sysctl" in out
 
 
 def test_a_directory_is_all_scripts_beneath_it(scripts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +111,45 @@ def test_what_was_not_asked_for_in_a_way_that_can_be_understood(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run(tmp_path / "nosuch.pkt")
+
+
+def test_one_that_is_not_there_does_not_keep_the_others_from_being_run(
+    scripts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(scripts / "nosuch.pkt", scripts / "good.pkt") == 2
+
+    out = capsys.readouterr().out
+    assert out.startswith(f"not run  {scripts}/nosuch.pkt: No such file or directory\npassed  ")
+    assert out.endswith("2 scripts: 1 passed, 0 failed, 1 could not be run\n")
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        run("/proc/self/mem")
+    assert caught.value.filename == "/proc/self/mem"
+
+
+def test_a_script_on_stdin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + BAD.encode())))
+
+    assert run("-") == 1
+
+    assert capsys.readouterr().out.startswith("FAILED  stdin:2: close() returned 0, not 1\n")
+
+
+def test_a_defect_of_ours_ends_one_script_and_not_the_run(
+    scripts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start_call(self: Engine, request: Request) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(Engine, "start_call", start_call)
+
+    assert run(scripts / "good.pkt", scripts / "bad.pkt") == 1
+
+    out = capsys.readouterr().out
+    assert f"FAILED  {scripts}/good.pkt: the drill itself failed, which is a bug: ZeroDivisionError: oh\n" in out
+    assert out.endswith("2 scripts: 0 passed, 2 failed\n")
 
 
 def test_help_has_an_example_of_each_side(capsys: pytest.CaptureFixture[str]) -> None:

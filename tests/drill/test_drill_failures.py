@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tcpstack.drill.run import FAILED, PASSED, UNSUPPORTED, Result
+from tcpstack.drill.run import FAILED, PASSED, Result
 
 Drill = Callable[..., Result]
 LOOSE = (("tolerance_usecs", "4000"), ("tolerance_percent", "12.5"))
@@ -153,11 +153,6 @@ def test_one_call_blocks_at_a_time(drill: Drill) -> None:
     assert "script.pkt:9: read() still blocks" in result.message
 
 
-def test_a_call_with_the_wrong_arguments_is_told_of(drill: Drill) -> None:
-    assert "read() takes 3 arguments, and has 2" in drill("+0 read(4, 10) = 10\n").message
-    assert "a number is wanted" in drill("+0 listen(3, ...) = 0\n").message
-
-
 def test_an_assertion_that_does_not_hold_is_shown_with_its_values(drill: Drill) -> None:
     result = drill("+0 %{ assert tcpi_snd_cwnd == 11, tcpi_snd_cwnd }%\n")
 
@@ -169,25 +164,26 @@ def test_what_snippets_print_is_kept(drill: Drill) -> None:
     assert drill("+0 %{ print('cwnd', tcpi_snd_cwnd) }%\n").printed == ("cwnd 10",)
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("+0 `iptables -F`\n", "no command is run on the engine but sysctl; --kernel runs it"),
-        ("+0 epoll_create(1) = 5\n", "epoll_create() is not supported; supported are accept,"),
-        ("+0 setsockopt(4, SOL_TCP, TCP_CORK, [1], 4) = 0\n", "setsockopt(TCP_CORK)"),
-        ("+0 setsockopt(4, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0\n", "before listen() or connect() only"),
-        ("+0 getsockopt(4, SOL_SOCKET, SO_TYPE, [1], [4]) = 0\n", "getsockopt(SO_TYPE) is not there on the engine"),
-        ("+0 recv(4, ..., 10, MSG_PEEK) = 0\n", "recv() flags 0x2 are not there on the engine"),
-        ("+0 socket(..., SOCK_DGRAM, IPPROTO_UDP) = 5\n", "only TCP sockets are supported"),
-        ("+0 %{ assert tcpi_pacing_rate }%\n", "this side does not tell tcpi_pacing_rate; it tells tcpi_"),
-    ],
-)
-def test_what_the_engine_cannot_do_is_refused_and_not_passed(drill: Drill, text: str, why: str) -> None:
-    result = drill(text)
+def test_a_connection_opened_without_ports_is_found_by_them_too(drill: Drill) -> None:
+    """40001 -> 8080, as the ladder shows it."""
+    text = "+0 < 40001>8080 P. 1:4(3) ack 1 win 1000\n+.04 > . 1:1(0) ack 4\n"
 
-    assert result.verdict in (UNSUPPORTED, FAILED)
-    assert why in result.message
-    assert "script.pkt" in result.message
+    assert drill(text).verdict == PASSED
+
+
+def test_a_port_that_the_script_has_named_is_not_given_away(drill: Drill, listening: str) -> None:
+    opening = "+0 < {}S 0:0(0) win 1000 <mss 1000>\n+0 > S. 0:0(0) ack 1 <...>\n"
+    second = opening.format("40001>8080 ") + "+.1 < 40001>8080 . 1:1(0) ack 1 win 9\n+0 accept(3, ..., ...) = 4\n"
+    result = drill("+0 listen(3, 5) = 0\n" + second + "+0 listen(3, 5) = 0\n" + opening.format(""), before=listening)
+
+    assert result.verdict == PASSED, result.message
+
+
+def test_an_icmp_error_is_about_a_connection(drill: Drill, listening: str) -> None:
+    result = drill("+0 < icmp unreachable host_unreachable [1:1(0)]\n", before=listening)
+
+    assert result.verdict == FAILED
+    assert "script.pkt:5: an ICMP error is about a connection, and there is none yet" in result.message
 
 
 def test_text_that_is_not_what_was_written_or_sent_fails(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:

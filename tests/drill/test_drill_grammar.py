@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 
@@ -263,6 +264,18 @@ def test_an_error_points_at_the_column_and_lists_what_is_allowed() -> None:
         ("0 ^ 1", "x.pkt:1:3", "'^' means nothing"),
         ("0", "x.pkt:1:2", "the script ends here"),
         ("//engine: 0 > . 1:1(0)", "x.pkt:1:3", "needs a line //differs: REASON above it"),
+        ("+" + 400 * "9" + " > . 1:1(0)", "x.pkt:1:2", "a time is at most 1,000,000,000 s"),
+        ("0 > . 1:1(0) ack " + 5000 * "9", "x.pkt:1:18", "a number of 5000 digits"),
+        ("0 listen(3, " + 5000 * "9" + ") = 0", "x.pkt:1:13", "a number of 5000 digits"),
+        ("0 listen(3, 4294967296) = 0", "x.pkt:1:13", "a number in a call is of 32 bits"),
+        ('0 write(4, "\\xzz", 4) = 4', "x.pkt:1:12", "truncated \\xXX escape"),
+        ("0 < P. 1:65501(65500) ack 1 win 1", "x.pkt:1:8", "one packet has room for 65495"),
+        ("0 < . 1:65494(65493) win 1 <nop,nop,nop,nop>", "x.pkt:1:7", "one packet has room for 65491"),
+        ("0 < icmp unreachable host_unreachable [1:65501(65500)]", "x.pkt:1:40", "has room for 65495"),
+        ("", "x.pkt:1:1", "there is no event in this script"),
+        ("// nothing\n--mtu=1500\n/* at all */\n", "x.pkt:3:13", "there is no event in this script"),
+        ("//differs: x\n//engine: 0 close(3)\n0 close(3) = 0", "x.pkt:2:21", "this line lacks something at its end"),
+        ("\0\x1b[0m", "x.pkt:1:1", "    \\x00\\x1b[0m\n"),
         ("//differs:\n//engine: 0 > . 1:1(0)", "x.pkt:1:1", "say why the sides differ"),
     ],
 )
@@ -271,6 +284,16 @@ def test_errors(text: str, where: str, words: str) -> None:
 
     assert message.startswith(f"{where}: "), message
     assert words in message
+
+
+def test_reading_a_long_script_takes_no_longer_for_each_line() -> None:
+    lines = 20_000
+    began = time.process_time()
+
+    script = script_of("+0 close(3) = 0\n" * lines)
+
+    assert script.events[-1].line == lines
+    assert time.process_time() - began < 10  # it was 40 s
 
 
 def test_the_caret_stands_under_the_column() -> None:

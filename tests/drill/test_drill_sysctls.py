@@ -55,6 +55,7 @@ def test_defaults_are_those_of_the_corpora() -> None:
         ("sysctl net.ipv4.tcp_congestion_control=vegas", "the engine's congestion control is"),
         ("sysctl net.ipv4.tcp_fin_timeout=soon", "'soon' is no number"),
         ("sysctl net.ipv4.tcp_rmem=", "'' is no number"),
+        (f"sysctl net.ipv4.tcp_fin_timeout={'9' * 5000}", "is no number"),
         ("./nosuch.sh", "no command is run on the engine"),
         ("echo 'never closed", "no command is run on the engine"),
     ],
@@ -63,6 +64,13 @@ def test_everything_else_is_refused(text: str, words: str) -> None:
     with pytest.raises(Unsupported) as caught:
         config_after(text)
     assert words in str(caught.value)
+
+
+def test_a_file_that_names_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rec.sh").write_text("./rec.sh\n")
+
+    with pytest.raises(Unsupported, match="files name one another 8 deep"):
+        config_after("./rec.sh", tmp_path)
 
 
 def test_a_file_of_sysctls_is_read(tmp_path: Path) -> None:

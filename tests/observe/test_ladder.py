@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tcpstack.core.events import CongestionChange, LossDetected, RetransmissionTimeout, StateChange
+from tcpstack.core.events import CongestionChange, LossDetected, RetransmissionTimeout, SegmentIn, StateChange
 from tcpstack.core.segment import Options
 from tcpstack.core.state import (
     ABORT,
@@ -95,7 +95,7 @@ def ladder() -> Ladder:
 
 def rows(text: str) -> list[str]:
     """The arrows and notes, without what stands beneath them."""
-    return [line for line in text.splitlines() if re.match(r" *\d+\.\d+  ", line)]
+    return [line for line in text.splitlines() if re.match(r" *\d+\.\d+ ", line)]
 
 
 def last_row(ladder: Ladder) -> str:
@@ -232,7 +232,7 @@ class TestOneConversation:
         play_curl(conversation)
         conversation.at = 60_000
         conversation.user(TIME_WAIT_TIMEOUT)
-        assert last_row(ladder) == "59999.90  — 2 MSL have passed: TIME-WAIT → CLOSED —"
+        assert last_row(ladder) == "59999.900 — 2 MSL have passed: TIME-WAIT → CLOSED —"
 
     def test_sequence_numbers_wrap_relative_ones_do_not(self, script, ladder):
         conversation = script(ladder, our_isn=2**32 - 2, peer_isn=2**32 - 1)
@@ -633,7 +633,102 @@ class TestDrawing:
         conversation.user("ACK of our SYN arrives")
         conversation.user(CLOSE)
         conversation.peer("ACK", before=SYN_RECEIVED, after=FIN_WAIT_1)
-        arrives, closes, ack = rows(ladder.render())[-3:]
-        assert arrives.endswith("— ACK of our SYN arrives: SYN-RECEIVED → ESTABLISHED —")
-        assert closes.endswith("— our application closes: ESTABLISHED → FIN-WAIT-1 —")
+        ack, arrives, closes = rows(ladder.render())[-3:]
         assert "SYN-RECEIVED → FIN-WAIT-1 " in ack
+        assert arrives.endswith("— ACK of our SYN arrives: SYN-RECEIVED → ESTABLISHED —")
+        assert closes.endswith("— our application had closed: ESTABLISHED → FIN-WAIT-1 —")
+
+    def test_abort_by_a_segment_stands_with_it(self, script, ladder):
+        """Text for an application that is gone, and in it the ACK of our FIN."""
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        conversation.user(CLOSE)
+        conversation.we("FIN,ACK")
+        conversation.user("ACK of our FIN arrives")
+        conversation.user(ABORT)
+        text = conversation.segment("PSH,ACK", b"GET", out=False)
+        ladder(SegmentIn(conversation.now_ns, conversation.flow, text, FIN_WAIT_1, CLOSED))
+        conversation.we("RST", why="RST: text arrived after the application closed")
+        fin, text, acked, gone, reset = rows(ladder.render())[-5:]
+        assert "FIN,ACK" in fin
+        assert "FIN-WAIT-1 → CLOSED " in text
+        assert acked.endswith("— ACK of our FIN arrives: FIN-WAIT-1 → FIN-WAIT-2 —")
+        assert gone.endswith("— our application was gone: FIN-WAIT-2 → CLOSED —")
+        assert "RST seq" in reset
+
+    def test_abort_by_a_segment_alone_is_told_by_its_row(self, script, ladder):
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        conversation.user(ABORT)
+        text = conversation.segment("PSH,ACK", b"GET", out=False)
+        ladder(SegmentIn(conversation.now_ns, conversation.flow, text, ESTABLISHED, CLOSED))
+        assert "ESTABLISHED → CLOSED " in last_row(ladder)
+        assert "aborts" not in ladder.render()
+
+    def test_close_by_the_user_stands_before_the_segment_that_comes_next(self, script, ladder):
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        conversation.user(CLOSE)
+        conversation.peer("PSH,ACK", b"GET")
+        closes, text = rows(ladder.render())[-2:]
+        assert closes.endswith("— our application closes: ESTABLISHED → FIN-WAIT-1 —")
+        assert "PSH,ACK" in text
+
+    def test_change_of_state_is_drawn_before_another_connection_speaks(self, script):
+        written: list[str] = []
+        ladder = Ladder(written.append)
+        one, two = script(ladder), script(ladder, peers=(script(ladder).peers[0], 999))
+        one.passive_handshake()
+        one.user(CLOSE)
+        two.passive_handshake()
+        text = "".join(written)
+        assert text.index("our application closes") < text.index(":999")
+
+    def test_change_of_state_is_drawn_at_the_end_of_the_turn(self, script):
+        written: list[str] = []
+        later: list = []
+        ladder = Ladder(written.append, defer=later.append)
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        for each in later:
+            each()
+        later.clear()
+        conversation.user(CLOSE)
+        assert "our application closes" not in "".join(written)
+        [end_turn] = later
+        end_turn()
+        assert "our application closes" in written[-1]
+
+    def test_times_never_run_backwards(self, script, ladder):
+        """Users act by the clock, what the engine sends of it bears the time of its batch."""
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        conversation.at += 0.3
+        conversation.user(CLOSE)
+        conversation.at -= 0.3
+        conversation.we("FIN,ACK")
+        times = [float(line.split()[0]) for line in rows(ladder.render())]
+        assert times == sorted(times)
+
+    def test_listener_that_answers_for_a_connection_that_is_over_is_no_state_of_it(self, script, ladder):
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        conversation.user(ABORT)
+        conversation.we("RST")
+        conversation.peer("ACK", before=LISTEN, after=LISTEN)
+        conversation.we("RST")
+        late, reset = rows(ladder.render())[-2:]
+        assert late.split()[1] == reset.split()[1] == "CLOSED"
+
+    @pytest.mark.parametrize(
+        ("at_ms", "shown"),
+        [(9_999.9, "9999.900  "), (10_000.0, "10000.000 "), (99_999.9, "99999.900 "), (100_000.0, "100000.00 "),
+         (2_000_000.0, "2000000.0 ")],
+    )  # fmt: skip
+    def test_times_keep_three_decimals_while_there_is_room(self, script, ladder, at_ms, shown):
+        conversation = script(ladder)
+        conversation.at = -0.1
+        conversation.passive_handshake()
+        conversation.at = at_ms
+        conversation.user(CLOSE)
+        assert last_row(ladder).startswith(shown + "—")

@@ -234,7 +234,7 @@ class TestTap:
 
     def test_is_the_device_it_wraps(self, device, tap):
         assert (tap.name, tap.mtu, tap.fileno(), tap.deadline_ns) == ("tun7", 1400, 5, 42)
-        assert tap.offload is FULL_OFFLOAD
+        assert tap.offload == FULL_OFFLOAD
         ready = len
         tap.on_ready = ready
         assert device.on_ready is ready is tap.on_ready

@@ -1,0 +1,69 @@
+"""A process that plays cases for `tcpstack fuzz`: a line "START COUNT" in, a tally as JSON out, again and again.
+
+It is run as a program of its own, and never outlives the one that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass, field
+
+from ..sim.search import Case, draw_case, play
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of some cases; `failures` has the seed of each that failed, and the failure in one line."""
+
+    cases: int = 0
+    simulated_ns: int = 0
+    segments: int = 0
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        self.cases += other.cases
+        self.simulated_ns += other.simulated_ns
+        self.segments += other.segments
+        self.failures += other.failures
+
+
+def failure_of(case: Case, tally: Tally | None = None) -> str | None:
+    """What the case breaks, in one line; None where all holds. Whatever is raised is a failure."""
+    try:
+        result = play(case)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    if tally is not None:
+        tally.simulated_ns += result.simulated_ns
+        tally.segments += result.segments
+    return None
+
+
+def play_batch(start: int, count: int) -> Tally:
+    """The cases of `count` seeds from `start` on."""
+    tally = Tally()
+    for seed in range(start, start + count):
+        tally.cases += 1
+        failure = failure_of(draw_case(seed), tally)
+        if failure is not None:
+            tally.failures.append((seed, failure))
+    return tally
+
+
+def main(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return  # it has ended already
+    for line in sys.stdin:
+        start, count = map(int, line.split())
+        print(json.dumps(asdict(play_batch(start, count))), flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,199 @@
+"""`tcpstack fuzz`: how it ends, and that it leaves no process; what it keeps of what it finds."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tcpstack.cli import fuzz as fuzz_command
+from tcpstack.cli import fuzz_search, main
+from tcpstack.cli.fuzz_worker import Tally
+from tcpstack.sim.search.shrink import kind_of
+
+PROJECT = Path(__file__).parents[2]
+Search = subprocess.Popen[str]
+
+
+@pytest.fixture
+def searching(tmp_path: Path) -> Iterator[Search]:
+    """A search without end, whose two processes play."""
+    words = (sys.executable, "-m", "tcpstack", "fuzz", "--seconds", "600", "--seed", "7", "--jobs", "2")
+    with subprocess.Popen(
+        (*words, "--save", str(tmp_path)), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        eventually(lambda: len(children(process.pid)) == 2 and all(map(has_answered, children(process.pid))))
+        yield process
+        process.kill()
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def has_answered(pid: int) -> bool:
+    found = re.search(r"^syscw: (\d+)", Path(f"/proc/{pid}/io").read_text(), re.MULTILINE)
+    return found is not None and int(found[1]) > 0
+
+
+def eventually(holds, patience_s: float = 20.0) -> None:
+    until = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def is_over(pid: int) -> bool:
+    """Gone, or a zombie that nobody has waited for yet."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def stop_workers(process: Search) -> list[int]:
+    """Nothing that they play comes to an end from here on."""
+    workers = children(process.pid)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    return workers
+
+
+def told(process: Search) -> tuple[str, str]:
+    """Its last line, and what it said on stderr."""
+    out, err = process.communicate(timeout=20)
+    return out.splitlines()[-1], err
+
+
+def test_ctrl_c_waits_for_what_is_under_way_and_a_second_one_does_not(searching: Search) -> None:
+    workers = stop_workers(searching)
+
+    searching.send_signal(signal.SIGINT)
+    assert searching.stderr is not None
+    assert "Ctrl-C again ends it now" in searching.stderr.readline()
+    assert searching.poll() is None
+    searching.send_signal(signal.SIGINT)
+
+    last, err = told(searching)
+    assert (searching.returncode, err) == (130, "")
+    assert re.fullmatch(r"\d+ cases, .* 0 failures", last)
+    assert all(map(is_over, workers))
+
+
+def test_one_ctrl_c_ends_it_with_what_was_done(searching: Search) -> None:
+    searching.send_signal(signal.SIGINT)
+
+    last, err = told(searching)
+    assert searching.returncode == 130
+    assert re.fullmatch(r"\d+ cases, .* 0 failures", last)
+    assert "Traceback" not in err
+
+
+def test_sigterm_ends_it_at_once(searching: Search) -> None:
+    workers = stop_workers(searching)
+
+    searching.terminate()
+
+    told(searching)
+    assert searching.returncode == 143
+    assert all(map(is_over, workers))
+
+
+def test_processes_do_not_outlive_a_search_that_was_killed(searching: Search) -> None:
+    workers = stop_workers(searching)
+
+    searching.kill()
+
+    searching.wait()
+    eventually(lambda: all(map(is_over, workers)))
+
+
+def test_process_that_was_killed_is_told_of_with_its_seeds(searching: Search) -> None:
+    one, _ = stop_workers(searching)
+
+    os.kill(one, signal.SIGKILL)
+
+    last, err = told(searching)
+    assert searching.returncode == 2
+    assert "cases, " in last
+    assert re.fullmatch(
+        r"tcpstack: a process was killed by SIGKILL while it played seeds \d+ to \d+; under way elsewhere: seeds .*\n",
+        err,
+    )
+
+
+def test_ctrl_c_of_a_terminal_while_processes_start_shows_no_traceback(tmp_path: Path) -> None:
+    """A terminal sends it to the whole process group."""
+    words = (sys.executable, "-m", "tcpstack", "fuzz", "--seconds", "60", "--save", str(tmp_path))
+    with subprocess.Popen(
+        words, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        eventually(lambda: len(children(process.pid)) > 0)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_seeds_go_on_beyond_any_number() -> None:
+    batches = fuzz_search._batches(5 << 60, None)
+
+    assert [next(batches) for _ in range(2)] == [(5 << 60, 20), ((5 << 60) + 20, 20)]
+    assert list(fuzz_search._batches(3, 25)) == [(3, 20), (23, 5)]
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/dev/null", "/dev/null/x"])
+def test_place_where_no_case_can_be_kept_is_told_of_before_the_search(
+    place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fuzz", "--seconds", "600", "--save", place]) == 2
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tcpstack: --save: cases could not be kept in {place}: ")
+
+
+def test_place_for_cases_is_not_made_before_there_is_one(tmp_path: Path) -> None:
+    assert main(["fuzz", "--cases", "1", "--jobs", "1", "--save", str(tmp_path / "a" / "b")]) == 0
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_shrinking_keeps_to_the_failure_that_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A smaller case that fails in another way is another find."""
+    found = "Violation: one: left behind: 3 SYN records"
+
+    def failure_of(case, tally=None):
+        return found.replace("3", "1") if case.lasts_ns and len(case.talks) > 1 else "Violation: stuck for ever"
+
+    monkeypatch.setattr(fuzz_command, "search", lambda *_: (each for each in [Tally(cases=1, failures=[(2, found)])]))
+    monkeypatch.setattr(fuzz_command, "failure_of", failure_of)
+    monkeypatch.setattr(fuzz_command, "draw_case", case_of_two_talks)
+
+    assert main(["fuzz", "--cases", "1", "--save", str(tmp_path)]) == 1
+
+    assert "case_2.py: Violation: one: left behind: 1 SYN records" in capsys.readouterr().out
+    assert (tmp_path / "case_2.py").read_text().count("Talk(") == 2
+
+
+def case_of_two_talks(seed: int):
+    from tcpstack.sim.search import Case, Plan, Talk
+
+    return Case(seed, talks=(Talk(0, 0, 1, (Plan(), Plan())), Talk(0, 0, 2, (Plan(), Plan()))))
+
+
+def test_kind_of_a_failure_is_without_its_numbers_and_names() -> None:
+    assert kind_of("Violation: one: the window's right edge moves left by 5: <SYN>") == (
+        kind_of("Violation: two7: the window's right edge moves left by 99: <ACK>")
+    )
+    assert kind_of("Violation: heard 3 of 8 octets") != kind_of("AssertionError: heard 3 of 8 octets")
