@@ -209,6 +209,7 @@ class Connection:
     def _reset(self, aloud: bool, reason: str, now_ns: int) -> None:
         self._delete(st.ABORT, None, now_ns)
         if aloud:
+            self.aborted = True
             self._output.reset(reason)
 
     # ------------------------------------------------------------------ 3.10.6 STATUS

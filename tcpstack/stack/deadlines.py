@@ -18,6 +18,8 @@ class HasDeadline(Protocol):
     def deadline_ns(self) -> int: ...
 
 
+_SLACK = 64
+
 T = TypeVar("T", bound=HasDeadline)
 
 
@@ -47,6 +49,8 @@ class Deadlines(Generic[T]):
     def discard(self, thing: T) -> None:
         """The thing is gone; what is in the heap of it comes up and is dropped."""
         self._armed.pop(thing, None)
+        if len(self._heap) > 2 * len(self._armed) + _SLACK:
+            self._sweep()
 
     def due(self, now_ns: int) -> list[T]:
         """The things whose deadline has come, in order of their deadlines. Each must be armed again afterwards."""
@@ -62,3 +66,9 @@ class Deadlines(Generic[T]):
                 self.arm(thing)
         found.sort(key=lambda thing: thing.deadline_ns)  # an old entry comes up before the deadline it stands for
         return found
+
+    def _sweep(self) -> None:
+        """Drop the entries that would be dropped when they come up: they keep things alive that are gone."""
+        live = {entry[2]: entry for entry in self._heap if self._armed.get(entry[2]) == entry[0]}
+        self._heap = list(live.values())
+        heapq.heapify(self._heap)

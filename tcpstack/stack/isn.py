@@ -11,6 +11,7 @@ import hashlib
 
 from ..core.segment import FourTuple
 from ..core.seq import HALF, MASK
+from .flow_key import pack_flow
 
 TICK_NS = 4_000
 
@@ -25,9 +26,8 @@ class InitialSequenceNumbers:
 
     def choose(self, flow: FourTuple, now_ns: int) -> int:
         """The ISN for a connection opened now, 0 to 2^32 - 1."""
-        local, lport, remote, rport = flow
-        name = local + remote + lport.to_bytes(2, "big") + rport.to_bytes(2, "big")
-        offset = int.from_bytes(hashlib.blake2s(name, key=self._secret, digest_size=4).digest(), "big")
+        digest = hashlib.blake2s(pack_flow(flow), key=self._secret, digest_size=4).digest()
+        offset = int.from_bytes(digest, "big")
         return (now_ns // TICK_NS + offset) & MASK
 
     def choose_beyond(self, flow: FourTuple, floor: int, now_ns: int) -> int:

@@ -1,4 +1,4 @@
-"""A listening socket: the queue of connections that are established and not yet accepted.
+"""Listening sockets: each has the queue of connections that are established and not yet accepted.
 
 The SYN queue is the stack's (one table of records for all listeners, so that a segment is looked up once); a
 listener counts its share of it. Both are bounded: the accept queue by the backlog, as the user asked; the SYN
@@ -7,11 +7,14 @@ queue by SYN_QUEUE, since a record is small and a burst of honest clients is lar
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
+from random import Random
 
 from ..core.config import Config
 from ..core.connection import Connection
+from .ports import choose_port
 
 SYN_QUEUE = 1024
 
@@ -59,3 +62,28 @@ class Listener:
         if not self.closed:
             self.closed = True
             self._close(self, now_ns)
+
+
+class Listeners(dict[tuple[bytes | None, int], Listener]):
+    """Listeners by local address (None: all of them) and port. No two can claim the same segment."""
+
+    def find(self, address: bytes, port: int) -> Listener | None:
+        """Who listens at that address of ours."""
+        return self.get((address, port)) or self.get((None, port))
+
+    def free_port(self, address: bytes | None, port: int, random: Random) -> int:
+        """`port` where nobody listens there, or for 0 one that is chosen. Raises OSError (EADDRINUSE)."""
+        if port == 0:
+            chosen = choose_port(random, lambda each: not self.overlaps(address, each))
+            if chosen is None:
+                raise OSError(errno.EADDRINUSE, "no port is free to listen on")
+            return chosen
+        if self.overlaps(address, port):
+            raise OSError(errno.EADDRINUSE, f"port {port} is listened on already")
+        return port
+
+    def overlaps(self, address: bytes | None, port: int) -> bool:
+        """Whether a listener there would claim what another claims already."""
+        if address is None:
+            return any(other == port for _, other in self)
+        return self.find(address, port) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from random import Random
 
@@ -17,3 +18,24 @@ def choose_port(random: Random, is_free: Callable[[int], bool]) -> int | None:
         if is_free(port):
             return port
     return None
+
+
+def local_port(
+    wanted: int,
+    random: Random,
+    is_taken: Callable[[int], bool],
+    is_listened_on: Callable[[int], bool],
+    remote_name: str,
+) -> int:
+    """The port that a connection to `remote_name` starts from: `wanted`, or for 0 one that is chosen.
+
+    Raises OSError: EADDRINUSE where such a connection is there already, EADDRNOTAVAIL where no port is left.
+    """
+    if wanted:
+        if is_taken(wanted):
+            raise OSError(errno.EADDRINUSE, f"port {wanted} already has a connection to {remote_name}")
+        return wanted
+    chosen = choose_port(random, lambda port: not is_taken(port) and not is_listened_on(port))
+    if chosen is None:
+        raise OSError(errno.EADDRNOTAVAIL, f"no ephemeral port is free towards {remote_name}")
+    return chosen

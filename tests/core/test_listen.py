@@ -216,3 +216,32 @@ def test_record_remembers_what_the_syn_offered() -> None:
 def test_aborted_record_resets_from_snd_nxt() -> None:
     answer = abort(a_record(), "why")
     assert (answer.flags, answer.seq, answer.dst, answer.reason) == (RST, (ISS + 1) & MASK, THERE, "why")
+
+
+# -- as octets
+
+offers = st.builds(
+    Options,
+    mss=st.none() | st.integers(0, 0xFFFF),
+    wscale=st.none() | st.integers(0, 255),
+    sack_permitted=st.booleans(),
+    timestamps=st.none() | st.tuples(st.integers(0, MASK), st.just(0)),
+)
+
+
+@given(offers, st.integers(0, 300), st.integers(0, 300), st.integers(0, 1 << 62))
+def test_record_comes_back_from_its_octets(options: Options, attempts: int, timeouts: int, challenged: int) -> None:
+    record = a_record(options=options)
+    record.attempts, record.timeouts, record.challenged_ns = attempts, timeouts, challenged
+    octets = record.pack()
+    found = SynRecord.unpack(record.flow, octets)
+    record.attempts, record.timeouts = min(attempts, 255), min(timeouts, 255)
+    for field in SynRecord.__slots__:
+        assert getattr(found, field) == getattr(record, field), field
+    assert SynRecord.deadline_ns_of(octets) == record.deadline_ns
+    assert len(octets) <= 64
+
+
+def test_record_of_a_syn_without_options_comes_back_as_one_that_offered_nothing() -> None:
+    record = a_record()
+    assert SynRecord.unpack(record.flow, record.pack()).peer == record.peer == Options()

@@ -79,6 +79,7 @@ def observe(bench: Bench, seg: Arrival, tcb: Tcb) -> Outcome:
     held = 0 if bench.connection is None else bench.connection.readable_bytes
     if entry is not None:
         entry.expires_ns -= SECOND  # so that a restart shows
+        stack._time_waits.update(entry)
     bench.hear(seg.seq, seg.ack, seg.flags, seg.text)
     out = Outcome(bench.state, [(s.flags, s.seq, s.ack) for s in bench.sent])
     connection = bench.connection
@@ -94,7 +95,7 @@ def observe(bench: Bench, seg: Arrival, tcb: Tcb) -> Outcome:
         out.error = type(connection.error) if connection.error else None
     out.told = bench.told
     found = stack._time_waits.get(flow)
-    out.restarts = entry is not None and found is entry and entry.expires_ns == START_NS + 60 * SECOND
+    out.restarts = entry is not None and found is not None and found.expires_ns == START_NS + 60 * SECOND
     check_events(bench, before)
     return out
 

@@ -114,3 +114,15 @@ def test_nothing_raises_and_a_rst_is_never_answered_with_one(flags: int, seq: in
     verdict, answer = answered(an_entry(), arriving(flags, seq, size), listening)
     assert verdict in (STAY, RESTART, GONE, NEW_INCARNATION)
     assert answer is None or answer.flags == ACK
+
+
+@given(st.integers(0, 1 << 80), st.integers(0, 1 << 80), st.integers(0, 1 << 30), st.integers(0, 0xFFFF))
+def test_entry_comes_back_from_its_octets(snd_nxt: int, rcv_nxt: int, wnd: int, field: int) -> None:
+    entry = TimeWait((HERE, 80, THERE, 4000), snd_nxt, rcv_nxt, wnd, field, 60 * SECOND_NS, START)
+    entry.challenged_ns = START + 1
+    octets = entry.pack()
+    found = TimeWait.unpack(entry.flow, entry.lasts_ns, octets)
+    for name in TimeWait.__slots__:
+        assert getattr(found, name) == getattr(entry, name), name
+    assert TimeWait.expires_ns_of(octets) == entry.expires_ns
+    assert len(octets) <= 32

@@ -98,6 +98,21 @@ def test_thing_whose_deadline_was_taken_away_does_not_come_up_until_it_has_one()
     assert table.due(60) == [thing]
 
 
+def test_things_that_go_soon_leave_no_pile_in_the_heap_and_the_others_come_up() -> None:
+    table, things = armed(*range(10, 20))
+    things[0].deadline_ns = 5
+    table.arm(things[0])
+    most = 0
+    for at in range(2000):
+        gone = Thing(100 + at)
+        table.arm(gone)
+        table.discard(gone)
+        most = max(most, len(table._heap))
+    assert most < 150
+    assert table.next_ns == 5
+    assert table.due(50) == things
+
+
 class AgainstAScan(RuleBasedStateMachine):
     """A scan of all things is the oracle."""
 

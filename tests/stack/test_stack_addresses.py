@@ -115,6 +115,42 @@ def test_connect_to_a_family_we_have_no_address_of_is_unreachable() -> None:
         opener("fd00::1/64").connect(PEER[4], 80, START_NS)
 
 
+@pytest.mark.parametrize("target", ["10.0.0.2", "fd00::2"])
+def test_connect_takes_an_address_however_it_is_written(target: str) -> None:
+    address = ip_address(target)
+    own = "10.0.0.1" if address.version == 4 else "fd00::1"
+    for remote, local in ((target, own), (address, ip_address(own)), (address.packed, ip_address(own).packed)):
+        assert opener().connect(remote, 80, START_NS, local=local).flow[::2] == (ip_address(own).packed, address.packed)
+
+
+@pytest.mark.parametrize("target", [None, 80, bytearray(4), ("10.0.0.2", 80), 10.5])
+def test_connect_to_what_is_no_address_raises_type_error(target: object) -> None:
+    with pytest.raises(TypeError, match="an address must be text such as"):
+        opener().connect(target, 80, START_NS)  # type: ignore[arg-type]
+    if target is not None:
+        with pytest.raises(TypeError, match="an address must be text such as"):
+            opener().connect(PEER[4], 80, START_NS, local=target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target", ["", "host", "10.0.0", "10.0.0.2:80", bytes(5), b"10.0.0.2"])
+def test_connect_to_text_that_names_no_address_raises_value_error(target: str | bytes) -> None:
+    with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 address"):
+        opener().connect(target, 80, START_NS)
+
+
+def test_connect_to_or_from_a_port_that_is_no_int_raises_type_error() -> None:
+    with pytest.raises(TypeError, match="the remote port must be an int, not '80'"):
+        opener().connect(PEER[4], "80", START_NS)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the local port must be an int, not None"):
+        opener().connect(PEER[4], 80, START_NS, lport=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_connect_from_a_port_that_is_none_raises_value_error(port: int) -> None:
+    with pytest.raises(ValueError, match="local port must be 0 to 65535"):
+        opener().connect(PEER[4], 80, START_NS, lport=port)
+
+
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_connect_to_a_port_that_is_none_raises_value_error(port: int) -> None:
     with pytest.raises(ValueError, match="port must be 1 to 65535"):

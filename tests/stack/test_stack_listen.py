@@ -11,7 +11,7 @@ from tcpstack.core.config import Config
 from tcpstack.core.segment import ACK, RST, SYN
 from tcpstack.stack.listener import SYN_QUEUE
 from tests.network import Network, is_rst, is_syn_ack, sent_by
-from tests.scripted import IRS, ISS, OURS, SECOND, Scripted, shape
+from tests.scripted import IRS, ISS, OURS, PEER, SECOND, Scripted, shape
 
 # ------------------------------------------------------------------ the SYN queue
 
@@ -255,6 +255,38 @@ def test_listen_port_0_chooses_free_ones() -> None:
 def test_listen_port_that_is_none_raises_value_error(port: int) -> None:
     with pytest.raises(ValueError, match="port must be"):
         Scripted().stack.listen(port)
+
+
+def test_listen_on_what_is_no_port_or_no_address_raises_type_error() -> None:
+    stack = Scripted().stack
+    with pytest.raises(TypeError, match="the port must be an int, not '80'"):
+        stack.listen("80")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an address must be text such as"):
+        stack.listen(80, address=10)  # type: ignore[arg-type]
+
+
+def test_listen_takes_an_address_as_text() -> None:
+    host = Scripted()
+    assert host.listen(address="10.0.0.1").address == OURS[4]
+    assert [s.flags for s in host.hear(host.segment(SYN, IRS))] == [SYN | ACK]
+
+
+def test_listener_close_leaves_the_handshakes_of_others_alone() -> None:
+    """Another port, and the same port of another address."""
+    host = Scripted()
+    mine, other = host.listen(address=OURS[4]), host.listen(81)
+    six = host.listen(address=OURS[6])
+    host.hear(host.segment(SYN, IRS))
+    host.port = 81
+    host.hear(host.segment(SYN, IRS))
+    host.port, host.version = 80, 6
+    host.hear(host.segment(SYN, IRS))
+    host.sent.clear()
+    mine.close(host.now_ns)
+    assert [(s.segment.dst, s.segment.sport) for s in host.sent] == [(PEER[4], 80)]
+    assert (mine.records, other.records, six.records, host.stack.syn_records) == (0, 1, 1, 2)
+    host.hear(host.segment(ACK, IRS + 1, ISS + 1))
+    assert six.accept() is not None
 
 
 def test_listen_address_of_another_host_is_refused() -> None:

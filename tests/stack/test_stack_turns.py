@@ -60,7 +60,7 @@ def test_turn_with_a_bulk_flow_serves_the_others_before_its_second_quantum() -> 
 
 
 def test_network_bulk_flow_does_not_delay_the_answers_of_another() -> None:
-    net = Network(delay_ns=1 * MS)
+    net = Network(delay_ns=1 * MS, config=Config(receive_buffer_bytes=512 * 1024))
     client, server = net.pair()
     other, echo = net.pair(81)
     echo.on_event = lambda app, mask: app.send(b"pong") if mask & READABLE else None

@@ -8,8 +8,6 @@ lies beyond is not taken, as though it had been lost.
 
 from __future__ import annotations
 
-from collections import deque
-
 from ..segment import Buffer
 from .autotune import Autotune
 from .reassembly import Reassembly
@@ -57,7 +55,7 @@ class Receiver:
         self._autotune: Autotune | None = None
         self.limit_bytes = limit_bytes
         self._largest_offer_bytes = 0
-        self._queue: deque[Buffer] = deque()
+        self._queue: list[Buffer] = []  # idle, a deque would take ten times as much
         self._tail = bytearray()
         self.reassembly = Reassembly(_most_ranges(buffer_bytes))
         self.irs = 0
@@ -169,21 +167,20 @@ class Receiver:
         self._seal()
         queue = self._queue
         if self.queued_bytes <= max_bytes:
-            chunks = list(queue)
-            queue.clear()
+            self._queue = []
             self.queued_bytes = 0
-            return chunks
-        chunks = []
-        left = max_bytes
-        while queue and left > 0:
-            chunk = queue.popleft()
-            if len(chunk) > left:
-                view = memoryview(chunk)
-                queue.appendleft(view[left:])
-                chunk = view[:left]
-            chunks.append(chunk)
-            left -= len(chunk)
-        self.queued_bytes -= max_bytes - left
+            return queue
+        whole, left = 0, max_bytes
+        while len(queue[whole]) <= left:
+            left -= len(queue[whole])
+            whole += 1
+        chunks = queue[:whole]
+        del queue[:whole]
+        if left:
+            view = memoryview(queue[0])
+            chunks.append(view[:left])
+            queue[0] = view[left:]
+        self.queued_bytes -= max_bytes
         return chunks
 
     def on_read(self, size: int, now_ns: int, srtt_ns: int) -> None:

@@ -1,0 +1,94 @@
+"""A host's own addresses: what it speaks from, and whom it can speak to at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from typing import TypeAlias
+
+Address: TypeAlias = bytes | str | IPv4Address | IPv6Address
+LIMITED_BROADCAST = b"\xff\xff\xff\xff"
+
+
+class Addresses:
+    """interfaces  the addresses with their subnets, in the order given;  packed: the addresses alone, as octets.
+
+    Raises ValueError where there are none.
+    """
+
+    __slots__ = ("_broadcasts", "interfaces", "packed")
+
+    def __init__(self, addresses: Iterable[str | IPv4Interface | IPv6Interface]) -> None:
+        self.interfaces = tuple(ip_interface(address) for address in addresses)
+        if not self.interfaces:
+            raise ValueError("a stack needs at least one address, such as 10.9.0.2/24")
+        self.packed = frozenset(address.ip.packed for address in self.interfaces)
+        self._broadcasts = frozenset(
+            address.network.broadcast_address.packed
+            for address in self.interfaces
+            if address.version == 4 and address.network.prefixlen < 31
+        ) | {LIMITED_BROADCAST}
+
+    def refusal(self, destination: bytes, source: bytes) -> str:
+        """Why a packet from there to there is not to be answered, as a counter's name; "" where it may be.
+
+        RFC 1122 3.2.1.3 (g), MUST-63: what cannot be a source is never answered, or others would be flooded.
+        """
+        if destination not in self.packed:
+            return "not_for_us"
+        if source in self.packed or source in self._broadcasts:
+            return "martian_source"
+        host = ip_address(source)
+        return "martian_source" if host.is_multicast or host.is_unspecified or host.is_loopback else ""
+
+    def check_remote(self, remote: bytes) -> None:
+        """Raises OSError where no connection can lead there: ENETUNREACH where it is no single host (MUST-46),
+        EADDRNOTAVAIL where it is this one."""
+        target = ip_address(remote)
+        if target.is_multicast or target.is_unspecified or remote in self._broadcasts:
+            raise OSError(errno.ENETUNREACH, f"{target} is not the address of one host")
+        if remote in self.packed or target.is_loopback:
+            raise OSError(errno.EADDRNOTAVAIL, f"{target} is this stack itself, and it has no loopback interface")
+
+    def check_local(self, address: bytes) -> bytes:
+        """`address`. Raises OSError (EADDRNOTAVAIL) where it is not ours."""
+        if address not in self.packed:
+            raise OSError(errno.EADDRNOTAVAIL, f"{ip_address(address)} is not an address of this stack")
+        return address
+
+    def source_for(self, remote: bytes, local: bytes | None) -> bytes:
+        """MUST-43, MUST-44: the local address as asked for, else one of the remote's family, of its subnet if any.
+
+        Raises OSError: EADDRNOTAVAIL where `local` is none of ours, ENETUNREACH where none is of that family.
+        """
+        if local is not None:
+            if local not in self.packed or len(local) != len(remote):
+                name = ip_address(local)
+                raise OSError(errno.EADDRNOTAVAIL, f"{name} is not an address of this stack for {ip_address(remote)}")
+            return local
+        candidates = [address for address in self.interfaces if len(address.ip.packed) == len(remote)]
+        if not candidates:
+            family = "IPv4" if len(remote) == 4 else "IPv6"
+            raise OSError(errno.ENETUNREACH, f"the stack has no {family} address to reach {ip_address(remote)} from")
+        target = ip_address(remote)
+        return next((a for a in candidates if target in a.network), candidates[0]).ip.packed
+
+
+def packed_address(address: Address) -> bytes:
+    """A user's address as octets. Raises TypeError for what is no address, ValueError for text that names none."""
+    if type(address) is bytes and len(address) in (4, 16):
+        return address
+    if not isinstance(address, (bytes, str, IPv4Address, IPv6Address)):
+        raise TypeError(
+            f'an address must be text such as "10.9.0.1", 4 or 16 octets, or an address object, not {address!r}'
+        )
+    return ip_address(address).packed
+
+
+def check_port(port: int, lowest: int, name: str) -> None:
+    """Raises TypeError for what is no int, ValueError for what is not `lowest` to 65535; `name` says which port."""
+    if not isinstance(port, int):
+        raise TypeError(f"the {name} must be an int, not {port!r}")
+    if not lowest <= port <= 65535:
+        raise ValueError(f"the {name} must be {lowest} to 65535, not {port}")

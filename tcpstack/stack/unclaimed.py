@@ -1,0 +1,212 @@
+"""Segments that no connection claims: CLOSED, LISTEN, SYN-RECEIVED after a passive open, and TIME-WAIT.
+
+None of these states costs a Connection: there are listeners, SYN records and TIME-WAIT entries. What a segment does
+to them are the rules of core/closed.py, core/listen.py and core/timewait.py; here they meet the tables.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from ..core import listen, timewait
+from ..core import state as st
+from ..core.closed import answer_closed, is_connection_attempt
+from ..core.events import SegmentIn, StateChange, Tracer
+from ..core.listen import SynRecord
+from ..core.segment import FourTuple, Segment
+from ..core.timewait import TimeWait
+from .listener import SYN_QUEUE, Listener, Listeners
+from .syn_queue import SynQueue
+from .timewait import TimeWaitTable
+
+
+class Unclaimed:
+    """listeners, records, time_waits  the three tables
+
+    mtu         of the device             challenge_ack_ns  TIME-WAIT's limit (Config)
+    counters    refusals are counted in   choose_iss        (flow, number that it must exceed or None, now_ns) -> ISS
+    emit        takes (segment, state that it leaves from, now_ns)
+    establish   takes (record, listener, the segment that acknowledges our SYN, now_ns)
+    """
+
+    __slots__ = (
+        "_challenge_ack_ns", "_choose_iss", "_counters", "_emit", "_establish", "_mtu", "_tracer", "listeners",
+        "records", "time_waits",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        mtu: int,
+        challenge_ack_ns: int,
+        counters: Counter[str],
+        tracer: Tracer | None,
+        choose_iss: Callable[[FourTuple, int | None, int], int],
+        emit: Callable[[Segment, int, int], None],
+        establish: Callable[[SynRecord, Listener, Segment, int], None],
+    ) -> None:
+        self.listeners = Listeners()
+        self.records = SynQueue()
+        self.time_waits = TimeWaitTable()
+        self._mtu = mtu
+        self._challenge_ack_ns = challenge_ack_ns
+        self._counters = counters
+        self._tracer = tracer
+        self._choose_iss = choose_iss
+        self._emit = emit
+        self._establish = establish
+
+    @property
+    def deadline_ns(self) -> int:
+        """When `on_timer` is due, NEVER for never. Can be early."""
+        return min(self.records.deadline_ns, self.time_waits.deadline_ns)
+
+    def __contains__(self, flow: FourTuple) -> bool:
+        """Whether a SYN record or a TIME-WAIT entry has this name."""
+        return flow in self.records or flow in self.time_waits
+
+    def on_segment(self, segment: Segment, flow: FourTuple, now_ns: int) -> None:
+        """A segment for us from another host, and no connection has its name."""
+        record = self.records.get(flow)
+        if record is not None:
+            self._on_record_segment(record, segment, now_ns)
+            return
+        entry = self.time_waits.get(flow)
+        if entry is not None:
+            self._on_time_wait_segment(entry, segment, now_ns)
+        else:
+            self._on_new_segment(segment, flow, None, now_ns)
+
+    def on_timer(self, now_ns: int) -> None:
+        """SYN,ACKs go again, records are given up, and TIME-WAITs end."""
+        for record in self.records.due(now_ns):
+            self._on_record_timer(record, now_ns)
+        for flow in self.time_waits.expire(now_ns):
+            self._trace_move(flow, st.TIME_WAIT, st.TIME_WAIT_TIMEOUT, now_ns)
+
+    def close(self, listener: Listener, now_ns: int) -> None:
+        """The listener is gone, and with it its records; their peers may think that they are connected already."""
+        del self.listeners[listener.address, listener.port]
+        for flow in tuple(self.records):
+            local, lport, _, _ = flow
+            if lport == listener.port and listener.address in (None, local):
+                record = self.records.get(flow)
+                assert record is not None
+                self._drop_record(record, listener)
+                self._trace_move(flow, st.SYN_RECEIVED, st.ABORT, now_ns)
+                self._emit(listen.abort(record, "RST: the listener closed"), st.CLOSED, now_ns)
+
+    # ------------------------------------------------------------------ CLOSED and LISTEN
+
+    def _on_new_segment(self, segment: Segment, flow: FourTuple, replaced: TimeWait | None, now_ns: int) -> None:
+        """3.10.7.1 and 3.10.7.2: nobody has this connection (but for a TIME-WAIT that the SYN may replace); perhaps
+        somebody listens."""
+        listener = self.listeners.find(segment.dst, segment.dport)
+        if listener is None:
+            self._trace_in(segment, flow, st.CLOSED, st.CLOSED, now_ns)
+            self._answer(answer_closed(segment, "RST: nobody listens on this port"), st.CLOSED, now_ns)
+        elif not is_connection_attempt(segment.flags):
+            self._trace_in(segment, flow, st.LISTEN, st.LISTEN, now_ns)
+            self._answer(listen.answer_listen(segment), st.LISTEN, now_ns)
+        elif listener.full or listener.records >= SYN_QUEUE:
+            # Not refused: the peer sends its SYN again, and by then there may be room.
+            self._counters["accept_queue_full" if listener.full else "syn_queue_full"] += 1
+            state = st.LISTEN if replaced is None else st.TIME_WAIT
+            self._trace_in(segment, flow, state, state, now_ns)
+        else:
+            self._open(segment, flow, listener, replaced, now_ns)
+
+    def _open(
+        self, segment: Segment, flow: FourTuple, listener: Listener, replaced: TimeWait | None, now_ns: int
+    ) -> None:
+        """A SYN becomes a record, and is answered."""
+        iss = self._choose_iss(flow, None if replaced is None else replaced.snd_nxt, now_ns)
+        if replaced is not None:
+            self.time_waits.remove(flow)
+            self._trace_move(flow, st.TIME_WAIT, st.RCV_NEWER_SYN, now_ns)
+        record = SynRecord(segment, iss, self._mtu, listener.config, now_ns)
+        listener.records += 1
+        self.records.add(record, replaced)
+        self._trace_move(flow, st.LISTEN, st.RCV_SYN, now_ns)
+        self._trace_in(segment, flow, st.LISTEN, st.SYN_RECEIVED, now_ns)
+        reason = "SYN,ACK: answers the SYN with our ISN"
+        self._emit(listen.syn_ack(record, listener.config, reason), st.SYN_RECEIVED, now_ns)
+
+    # ------------------------------------------------------------------ SYN-RECEIVED
+
+    def _on_record_segment(self, record: SynRecord, segment: Segment, now_ns: int) -> None:
+        listener = self._listener_of(record)
+        verdict, answer = listen.on_syn_received(record, segment, listener.config, now_ns)
+        if verdict == listen.ESTABLISH and listener.full:
+            # As Linux: the handshake is left unfinished, and our SYN,ACK again makes the peer repeat its ACK.
+            self._counters["accept_queue_full"] += 1
+            verdict = listen.STAY
+        after = st.SYN_RECEIVED
+        if verdict == listen.ESTABLISH:
+            self._drop_record(record, listener)
+            self._establish(record, listener, segment, now_ns)
+            return
+        if verdict == listen.STAY:
+            self.records.update(record)
+        else:
+            after = st.LISTEN
+            replaced = self._drop_record(record, listener)
+            self._trace_move(record.flow, st.SYN_RECEIVED, st.RCV_RST_OR_SYN_PASSIVE, now_ns)
+            if replaced is not None:
+                self.time_waits.restart(replaced, now_ns)  # MAY-2, condition 2
+        self._trace_in(segment, record.flow, st.SYN_RECEIVED, after, now_ns)
+        self._answer(answer, after, now_ns)
+
+    def _on_record_timer(self, record: SynRecord, now_ns: int) -> None:
+        listener = self._listener_of(record)
+        answer = listen.on_syn_received_timer(record, listener.config, now_ns)
+        if answer is None:
+            self._drop_record(record, listener)
+            self._trace_move(record.flow, st.SYN_RECEIVED, st.USER_TIMEOUT, now_ns)
+            return
+        self.records.rearm(record)
+        self._emit(answer, st.SYN_RECEIVED, now_ns)
+
+    def _listener_of(self, record: SynRecord) -> Listener:
+        listener = self.listeners.find(record.flow[0], record.flow[1])
+        assert listener is not None  # whoever closes takes his records along
+        return listener
+
+    def _drop_record(self, record: SynRecord, listener: Listener) -> TimeWait | None:
+        listener.records -= 1
+        return self.records.remove(record.flow)
+
+    # ------------------------------------------------------------------ TIME-WAIT
+
+    def _on_time_wait_segment(self, entry: TimeWait, segment: Segment, now_ns: int) -> None:
+        flow = entry.flow
+        listening = self.listeners.find(segment.dst, segment.dport) is not None
+        verdict, answer = timewait.on_time_wait(entry, segment, listening, self._challenge_ack_ns, now_ns)
+        if verdict == timewait.NEW_INCARNATION:
+            self._on_new_segment(segment, flow, entry, now_ns)
+            return
+        after = st.TIME_WAIT
+        if verdict == timewait.RESTART:
+            self.time_waits.restart(entry, now_ns)
+        elif verdict == timewait.GONE:
+            after = st.CLOSED
+            self.time_waits.remove(flow)
+            self._trace_move(flow, st.TIME_WAIT, st.RCV_RST, now_ns)
+        else:
+            self.time_waits.update(entry)
+        self._trace_in(segment, flow, st.TIME_WAIT, after, now_ns)
+        self._answer(answer, after, now_ns)
+
+    # ------------------------------------------------------------------ what is said and seen
+
+    def _answer(self, segment: Segment | None, state: int, now_ns: int) -> None:
+        if segment is not None:
+            self._emit(segment, state, now_ns)
+
+    def _trace_in(self, segment: Segment, flow: FourTuple, before: int, after: int, now_ns: int) -> None:
+        if self._tracer is not None:
+            self._tracer(SegmentIn(now_ns, flow, segment, before, after))
+
+    def _trace_move(self, flow: FourTuple, before: int, cause: str, now_ns: int) -> None:
+        if self._tracer is not None:
+            self._tracer(StateChange(now_ns, flow, before, st.TRANSITIONS[before, cause], cause))
