@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 from ..core.config import Config
 from ..core.connection import Connection
@@ -23,6 +23,7 @@ from ..wire.codec import FAST, Codec
 from .connecting import connect, resolve
 from .driver import Driver
 from .guarded_tracer import GuardedTracer
+from .sending_files import send_file
 from .server import ProtocolFactory, Server
 from .transport import TcpTransport
 
@@ -196,6 +197,30 @@ class Host:
         if start_serving:
             server.begin()
         return server
+
+    async def sendfile(
+        self,
+        transport: asyncio.WriteTransport,
+        file: BinaryIO,
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> int:
+        """loop.sendfile, on every loop: send `count` octets of `file` from `offset` on, or all up to its end.
+
+        Returns how many were sent; the file's position is then behind them, also after an error. What was written
+        before goes first; nothing is read meanwhile, and nothing should be written. Octets of a large file go to the
+        kernel unread where the device allows it and nobody watches (no fault rules, capture or tracer); then the file
+        must not be overwritten before the peer has acknowledged them. With `fallback` False nothing is sent otherwise.
+
+        Raises RuntimeError where the transport is closing or not one of a TCP stack, SendfileNotAvailableError,
+        ValueError and TypeError for arguments that make no sense, what reading raises, the error that the connection
+        died of, and OSError(EIO), with the connection reset, where the file is cut short under way.
+        """
+        if not isinstance(transport, TcpTransport):
+            raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
+        return await send_file(transport, file, offset, count, fallback)
 
     def close(self) -> None:
         """At once: reset every connection, close the servers and the device. Idempotent."""

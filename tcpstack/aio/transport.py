@@ -13,6 +13,7 @@ import asyncio
 from asyncio import constants, transports
 from asyncio.log import logger
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from ..core.connection import Connection
@@ -23,6 +24,11 @@ from .pseudo_socket import PseudoSocket, SocketAddress, socket_address
 
 MAX_READ_BYTES = 256 * 1024
 """The most that one data_received gets, as in asyncio's own transports."""
+
+
+def _check_bytes_like(data: object) -> None:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
 
 
 # The mix-in is asyncio's private one because loop.sendfile()'s fallback accepts no other transport.
@@ -140,8 +146,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         Raises TypeError for anything that is not bytes-like and RuntimeError after write_eof(). On a
         transport that is closing the data is dropped; from the fifth time on a warning is logged.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        _check_bytes_like(data)
         if self._eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         if not data:
@@ -149,6 +154,9 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         if self._closing:
             self._count_lost_write()
             return
+        self._send(data)
+
+    def _send(self, data: bytes | bytearray | memoryview[Any]) -> None:
         try:
             self._stack.send(self._conn, data, self._driver.clock())
         except OSError:
@@ -166,8 +174,36 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         self._conn.awaits_sent = self._protocol_paused or self._closing
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
-        """Write the chunks joined: each by itself would leave as a segment of its own."""
-        self.write(b"".join(list_of_data))
+        """Write the chunks as one: they are queued one by one, uncopied, and leave together.
+
+        Raises TypeError, before anything is queued, where one of them is not bytes-like; else as `write`.
+        """
+        chunks = list(list_of_data)
+        for chunk in chunks:
+            _check_bytes_like(chunk)
+        filled = [chunk for chunk in chunks if chunk] or [b""]
+        if not self._closing:
+            with suppress(OSError):  # write() meets it again
+                for chunk in filled[:-1]:
+                    self._conn.send(chunk)
+        self.write(filled[-1])
+
+    @property
+    def sends_unread(self) -> bool:
+        """Whether nobody in this process looks at what is sent: then it may be the text of a mapped file."""
+        return self._stack.offload.unread and self._stack.tracer is None
+
+    def write_shared(self, view: memoryview) -> None:
+        """Write what `view` shows of somebody else's octets, which stay as they are until they are acknowledged.
+
+        The view is of single octets and kept by reference. On a transport that is closing the data is dropped.
+        """
+        if self._closing:
+            self._count_lost_write()
+            return
+        with suppress(OSError):  # _send() meets it again
+            self._conn.send_shared(view)
+        self._send(b"")
 
     def write_eof(self) -> None:
         """Send FIN after what is queued; reading goes on."""
@@ -287,19 +323,22 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             self._end(conn.error)
 
     def _fill_buffer(self) -> None:
+        """One copy: from the memory that the packets arrived in to the protocol's own."""
         try:
-            buffer = self._protocol.get_buffer(-1)
-            size = len(buffer)
-            if not size:
+            hint = min(self._conn.readable_bytes, MAX_READ_BYTES)
+            view = memoryview(self._protocol.get_buffer(hint)).cast("B")
+            if not view:
                 raise RuntimeError("get_buffer() returned an empty buffer")
+            if view.readonly:
+                raise TypeError("get_buffer() returned a buffer that can't be written to")
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
             return
         filled = 0
-        with memoryview(buffer) as view:
-            for chunk in self._stack.receive(self._conn, size, self._driver.clock()):
+        with view:
+            for chunk in self._stack.receive(self._conn, len(view), self._driver.clock()):
                 view[filled : filled + len(chunk)] = chunk
                 filled += len(chunk)
         try:

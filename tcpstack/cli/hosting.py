@@ -28,7 +28,7 @@ class Services:
         self._host = host
         self._ports = ports
         self._handlers: dict[str, Handler] = {
-            "http": HttpServer(Site(directory)),
+            "http": HttpServer(Site(directory), sendfile=host.sendfile),
             "echo": echo,
             "discard": discard,
             "chargen": chargen,

@@ -1,23 +1,23 @@
 """An HTTP/1.1 file server on asyncio streams: h11 does the syntax (RFC 9112), this file the semantics.
 
-`HttpServer` is an `asyncio.start_server` callback and knows nothing of this project's TCP. A conversation is
-a loop of exchanges. Each reads one request with its body, sends one response, and says whether another may
-follow; pipelined requests wait in h11's buffer meanwhile. When it may not, the server closes first: it ends
-its half, and reads on for a moment, since closing over unread data would turn the FIN into an RST that can
-overtake the response (RFC 9112 9.6).
+`HttpServer` is an `asyncio.start_server` callback and knows nothing of this project's TCP; but where it is given a
+`sendfile`, large documents go out by that. A conversation is a loop of exchanges. Each reads one request with its body,
+sends one response, and says whether another may follow; pipelined requests wait in h11's buffer meanwhile. When it may
+not, the server closes first: it ends its half, and reads on for a moment, since closing over unread data would turn the
+FIN into an RST that can overtake the response (RFC 9112 9.6).
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import h11
 
@@ -26,13 +26,16 @@ from .http_files import Document, Refused, Site, error_page
 
 READ_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
-"""What is read of a file at a time: short for the loop's other connections, long for throughput."""
+"""What is read of a file at a time: short for the loop's other connections, long for throughput. What is no longer than
+this is not worth a sendfile."""
 HEAD_BYTES = 32 * 1024
 """The longest request head, request line included; a longer one gets 431."""
 BODY_BYTES = 1024 * 1024
 """The longest request body that is read and thrown away. The server takes no uploads: a longer one ends the
 connection."""
 SERVER = "tcpstack"
+SendFile = Callable[[asyncio.WriteTransport, BinaryIO, int, int], Awaitable[int]]
+"""As Host.sendfile: the transport, the file, where in it to start, how many octets; returns how many it sent."""
 ALLOW = "GET, HEAD"
 
 
@@ -46,10 +49,22 @@ class _Answer:
     length: int
 
 
+class _Octets:
+    """Stands for so many octets that somebody else sends."""
+
+    __slots__ = ("_length",)
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+
 class HttpServer:
     """Serves the documents of `site`. Times in seconds: `keep_alive_s` a connection may be idle between
     requests, `request_s` a request may take to arrive, `linger_s` a client has to close after we did.
-    `on_access` gets one line for each response."""
+    `on_access` gets one line for each response. `sendfile` sends the large ones."""
 
     def __init__(
         self,
@@ -59,12 +74,14 @@ class HttpServer:
         keep_alive_s: float = 60.0,
         request_s: float = 30.0,
         linger_s: float = 2.0,
+        sendfile: SendFile | None = None,
     ) -> None:
         self.site = site
         self.on_access = on_access
         self.keep_alive_s = keep_alive_s
         self.request_s = request_s
         self.linger_s = linger_s
+        self.sendfile = sendfile
 
     async def __call__(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection, from its first request to its close. Raises nothing but CancelledError."""
@@ -172,29 +189,56 @@ class _Conversation:
         ]
         phrase = HTTPStatus(answer.status).phrase
         length = 0 if request is not None and request.method == b"HEAD" else answer.length
+        before = answer.content.tell()
         sent = 0
         try:
             with answer.content as content:
                 response = h11.Response(status_code=answer.status, headers=headers, reason=phrase)
                 head = self.h11.send(response) or b""
-                while sent < length:
-                    chunk = content.read(min(CHUNK_BYTES, length - sent))
-                    if not chunk:
-                        self.writer.transport.abort()
-                        raise ConnectionAbortedError("the file became shorter while it was sent")
-                    # The head goes out with the first chunk, so that a small page is one segment.
-                    self.writer.write(head + (self.h11.send(h11.Data(data=chunk)) or b""))
-                    head = b""
-                    sent += len(chunk)
-                    if sent < length:
-                        await self.writer.drain()
-                self.writer.write(head + (self.h11.send(h11.EndOfMessage()) or b""))
+                try:
+                    if self.server.sendfile is not None and length > CHUNK_BYTES:
+                        await self._send_by(self.server.sendfile, head, content, length)
+                    else:
+                        await self._send_read(head, content, length)
+                finally:
+                    sent = content.tell() - before
+                self.writer.write(self.h11.send(h11.EndOfMessage()) or b"")
                 if self.h11.our_state is h11.MUST_CLOSE:
                     self.writer.write_eof()  # close_first's first half, so that the FIN follows the data at once
                 await self.writer.drain()
         finally:
             if self.server.on_access is not None:
                 self.server.on_access(_access_line(self.writer, request, answer.status, sent))
+
+    async def _send_read(self, head: bytes, content: BinaryIO, length: int) -> None:
+        """`length` octets of `content`, read a chunk at a time. The head goes out with the first chunk, so that a small
+        page is one segment."""
+        sent = 0
+        while sent < length:
+            if sent:
+                await self.writer.drain()
+            chunk = content.read(min(CHUNK_BYTES, length - sent))
+            if not chunk:
+                self._give_up()
+            self.writer.writelines((head, *self._framed(chunk)))
+            head = b""
+            sent += len(chunk)
+        self.writer.write(head)
+
+    async def _send_by(self, sendfile: SendFile, head: bytes, content: BinaryIO, length: int) -> None:
+        """The same, unread: h11 needs to know no more of the document than its length."""
+        self.writer.write(head)
+        self._framed(_Octets(length))
+        if await sendfile(self.writer.transport, content, content.tell(), length) < length:
+            self._give_up()
+
+    def _framed(self, data: bytes | _Octets) -> list[bytes]:
+        """What to write for a piece of the document: itself, since its length was announced."""
+        return self.h11.send_with_data_passthrough(h11.Data(data=data)) or []  # type: ignore[arg-type]
+
+    def _give_up(self) -> NoReturn:
+        self.writer.transport.abort()
+        raise ConnectionAbortedError("the file became shorter while it was sent")
 
     async def close_first(self) -> None:
         """End our half, and wait for the client to end its own, for `linger_s` at most."""

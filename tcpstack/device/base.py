@@ -20,6 +20,10 @@ faults and copies of it, so that events and captures speak of the same packet.
 """
 
 
+BATCH_BYTES = 192 * 1024
+"""What a device gives at once, at the most: more would push each other out of the processor's cache."""
+
+
 class DeviceError(OSError):
     """The device cannot be had or is gone; the message says which, and what to do about it."""
 
@@ -46,7 +50,8 @@ class Device(Protocol):
         """A descriptor that polls readable when packets wait, or -1 where there is none (see on_ready)."""
 
     def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
-        """Up to max_packets that have arrived; empty when none waits. Raises DeviceError when it is gone."""
+        """Up to max_packets that have arrived, or about BATCH_BYTES of them; empty when none waits. Raises DeviceError
+        when it is gone."""
 
     def send(self, packet: Packet, now_ns: int) -> bool:
         """Take a packet. False where the device had to drop it (queue full): TCP's timers see to it.

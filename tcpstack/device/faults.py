@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from ..core.events import Tracer
 from ..wire.packet import Offload, Packet
@@ -88,7 +89,7 @@ class FaultyDevice:
 
     @property
     def offload(self) -> Offload:
-        return self._device.offload
+        return replace(self._device.offload, unread=False)
 
     @property
     def on_ready(self) -> Callable[[], None] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..wire.packet import NO_OFFLOAD, Offload, Packet
 from .base import DeviceError, next_packet_id
@@ -34,7 +35,7 @@ class MemoryDevice:
     def __init__(self, name: str, mtu: int, queue_packets: int = QUEUE_PACKETS, offload: Offload = NO_OFFLOAD) -> None:
         self.name = name
         self.mtu = mtu
-        self.offload = offload
+        self.offload = replace(offload, unread=False)
         self.on_ready: Callable[[], None] | None = None
         self.dropped = {"queue_full": 0, "too_big": 0, "peer_closed": 0}
         self._queue_packets = queue_packets

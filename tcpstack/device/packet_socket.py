@@ -16,11 +16,13 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..core.segment import Buffer
 from ..wire.packet import FULL_OFFLOAD, LARGEST_PACKET, NO_OFFLOAD, Packet
 from . import virtio
-from .base import DeviceError, next_packet_id
+from .base import BATCH_BYTES, DeviceError, next_packet_id
+from .read_buffers import ReadBuffers
 
 KERNEL_MAC = "02:00:00:00:00:01"
 """What the kernel's end must have: a frame for another address is not for the kernel. (Locally administered.)"""
@@ -48,8 +50,9 @@ def _outgoing_head(type_: int) -> bytes:
 _OUTGOING_HEADS = {4: _outgoing_head(_ETH_P_IP), 6: _outgoing_head(_ETH_P_IPV6)}
 
 # What a send answers when this packet can't be taken but the next one may be: the kernel's end is down or has no
-# room (ENOBUFS, ENOMEM, EAGAIN), or the packet is larger than the MTU (EMSGSIZE).
-_PACKET_REFUSED = frozenset((errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EMSGSIZE, errno.EINVAL))
+# room (ENOBUFS, ENOMEM, EAGAIN), the packet is larger than the MTU (EMSGSIZE), or its text is that of a mapped file
+# which was cut (EFAULT).
+_PACKET_REFUSED = frozenset((errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EMSGSIZE, errno.EINVAL, errno.EFAULT))
 # Nobody sets our end down, but the pair goes with either end: ENETDOWN while it does, ENXIO afterwards.
 _DELETED = frozenset((errno.ENETDOWN, errno.ENXIO))
 
@@ -61,7 +64,7 @@ class PacketSocketDevice:
                 it, that namespace ends with its last process, and the pair with it.
     """
 
-    __slots__ = ("_deleted", "_fd", "kernels_fd", "mtu", "name", "offload", "on_ready")
+    __slots__ = ("_buffers", "_deleted", "_fd", "kernels_fd", "mtu", "name", "offload", "on_ready")
 
     def __init__(self, fd: int, name: str, mtu: int, kernels_fd: int, offload: bool = True) -> None:
         """Not for callers: `open` and `from_fd` make sure of what this takes on trust."""
@@ -73,8 +76,9 @@ class PacketSocketDevice:
         self.kernels_fd = kernels_fd
         self._fd = fd
         self._deleted = False
+        self._buffers = ReadBuffers(_ROOM)
         # The kernel's end leaves undone what its own settings allow (veth.py), whatever we say here.
-        self.offload = FULL_OFFLOAD if offload else NO_OFFLOAD
+        self.offload = replace(FULL_OFFLOAD, unread=True) if offload else NO_OFFLOAD
 
     @classmethod
     def open(
@@ -132,10 +136,13 @@ class PacketSocketDevice:
         """The IP packets of up to max_packets frames that have arrived, numbered; empty when none waits.
         Raises DeviceError when the pair was deleted."""
         packets: list[Packet] = []
-        fd, read = self._fd, os.read
+        fd, buffers, size = self._fd, self._buffers, 0
         for _ in range(max_packets):
+            if size >= BATCH_BYTES:
+                break
+            current = buffers.current
             try:
-                octets = read(fd, _ROOM)
+                length = os.readv(fd, (current,))
             except BlockingIOError as error:
                 if self._deleted and not packets:
                     raise self._failure(error) from None
@@ -145,11 +152,11 @@ class PacketSocketDevice:
                 if packets:
                     break  # these first: the next call comes here again, or finds `_deleted`
                 raise failure from None
-            if octets[_HEAD_BYTES - 2 : _HEAD_BYTES] not in _IP_TYPES:
+            if bytes(current[_HEAD_BYTES - 2 : _HEAD_BYTES]) not in _IP_TYPES:
                 continue
-            checksum, gso_size = virtio.read(octets)
-            buffer = memoryview(octets)[_HEAD_BYTES:]
-            packets.append(Packet((buffer,), checksum, gso_size, next_packet_id()))
+            size += length
+            checksum, gso_size = virtio.read(current)
+            packets.append(Packet((buffers.take(_HEAD_BYTES, length),), checksum, gso_size, next_packet_id()))
         return packets
 
     def send(self, packet: Packet, now_ns: int) -> bool:

@@ -15,14 +15,15 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytun
 
 from ..core.segment import Buffer
 from ..wire.packet import CHECKSUM_UNVERIFIED, FULL_OFFLOAD, LARGEST_PACKET, NO_OFFLOAD, Offload, Packet
 from . import virtio
-from .base import DeviceError, next_packet_id
+from .base import BATCH_BYTES, DeviceError, next_packet_id
+from .read_buffers import ReadBuffers
 
 TUN_NODE = "/dev/net/tun"
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
@@ -49,8 +50,9 @@ _ROOM = virtio.HEADER_BYTES + LARGEST_PACKET
 _log = logging.getLogger(__name__)
 
 # What a write answers when this packet can't be taken but the next one may be: the interface is down (EIO),
-# the kernel has no room (EAGAIN, ENOBUFS, ENOMEM), or a fault rule has bent the version field (EINVAL).
-_PACKET_REFUSED = frozenset((errno.EIO, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL))
+# the kernel has no room (EAGAIN, ENOBUFS, ENOMEM), a fault rule has bent the version field (EINVAL), or the packet's
+# text is that of a mapped file which was cut (EFAULT).
+_PACKET_REFUSED = frozenset((errno.EIO, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL, errno.EFAULT))
 
 
 class NoTunError(DeviceError):
@@ -64,7 +66,7 @@ class NoTunError(DeviceError):
 class TunDevice:
     """A TUN device as a `Device`: `open` attaches to one or creates it, `from_fd` takes a descriptor over."""
 
-    __slots__ = ("_fd", "_has_headers", "mtu", "name", "offload", "on_ready")
+    __slots__ = ("_buffers", "_fd", "_has_headers", "mtu", "name", "offload", "on_ready")
 
     def __init__(self, fd: int, name: str, mtu: int, has_headers: bool, offload: bool) -> None:
         """Not for callers: `open` and `from_fd` make sure of what this takes on trust."""
@@ -75,6 +77,7 @@ class TunDevice:
         self.on_ready: Callable[[], None] | None = None
         self._fd = fd
         self._has_headers = has_headers
+        self._buffers = ReadBuffers(_ROOM)
         self.offload = self._negotiate(offload and has_headers)
 
     @classmethod
@@ -132,23 +135,24 @@ class TunDevice:
         """Up to max_packets that have arrived, numbered; empty when none waits, which is also so while the
         interface is down. Raises DeviceError when it was deleted."""
         packets: list[Packet] = []
-        fd, has_headers, read = self._fd, self._has_headers, os.read
-        while len(packets) < max_packets:
+        fd, has_headers, buffers, size = self._fd, self._has_headers, self._buffers, 0
+        while len(packets) < max_packets and size < BATCH_BYTES:
+            current = buffers.current
             try:
-                octets = read(fd, _ROOM)
+                length = os.readv(fd, (current,))
             except BlockingIOError:
                 break
             except OSError as error:
                 if packets:
                     break  # these first: the next call meets the error again
                 raise self._failure(error) from None
-            # Each has memory of its own, so that its text can wait for a reader uncopied, for as long as it takes.
+            size += length
             if has_headers:
-                checksum, gso_size = virtio.read(octets)
-                buffer = memoryview(octets)[virtio.HEADER_BYTES :]
-                packets.append(Packet((buffer,), checksum, gso_size, next_packet_id()))
+                checksum, gso_size = virtio.read(current)
+                octets = buffers.take(virtio.HEADER_BYTES, length)
+                packets.append(Packet((octets,), checksum, gso_size, next_packet_id()))
             else:
-                packets.append(Packet((octets,), CHECKSUM_UNVERIFIED, 0, next_packet_id()))
+                packets.append(Packet((buffers.take(0, length),), CHECKSUM_UNVERIFIED, 0, next_packet_id()))
         return packets
 
     def send(self, packet: Packet, now_ns: int) -> bool:
@@ -199,9 +203,11 @@ class TunDevice:
             granted = offload
             break
         if wanted and granted != FULL_OFFLOAD:
-            missing = ", ".join(field.name for field in fields(granted) if not getattr(granted, field.name))
+            missing = ", ".join(
+                field.name for field in fields(granted) if field.compare and not getattr(granted, field.name)
+            )
             _log.warning("%s: this kernel takes no %s off us: more packets cross, and slower", self.name, missing)
-        return granted
+        return replace(granted, unread=granted.checksum)
 
     def _failure(self, error: OSError) -> DeviceError:
         if self._fd < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..core.segment import Buffer
 
@@ -26,12 +26,15 @@ class Offload:
     tso4, tso6  takes superpackets of IPv4, of IPv6: one packet of up to LARGEST_PACKET octets that stands for as many
                 on the wire as it takes (gso_size); these need `checksum` as well
     tso_ecn     also such that carry CWR
+    unread      nobody in this process looks at the octets on their way to the kernel: they may be those of a mapped
+                file, which nobody may touch. It is no service of the device's, and so does not count in comparisons.
     """
 
     checksum: bool = False
     tso4: bool = False
     tso6: bool = False
     tso_ecn: bool = False
+    unread: bool = field(default=False, compare=False)
 
     def takes_superpackets(self, address: bytes) -> bool:
         """Whether superpackets may be sent to such an address (packed)."""

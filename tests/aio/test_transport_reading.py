@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import array
 import asyncio
+import gc
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from tcpstack.aio.transport import MAX_READ_BYTES
 from tests.aio.conftest import Join, Pair
 from tests.aio.recorder import BufferedRecorder, Recorder, eventually, turns
 
@@ -195,6 +199,88 @@ async def test_buffered_protocol_receives_bulk_intact_through_its_own_buffer(joi
     assert max(map(len, server.chunks)) <= 10_007
 
 
+class ReusedBuffer(Recorder, asyncio.BufferedProtocol):
+    """Takes text into one buffer of its own, again and again, and only counts it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.buffer = bytearray(size)
+        self.hints: list[int] = []
+        self.filled: list[int] = []
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        self.hints.append(sizehint)
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.filled.append(nbytes)
+        self.note("data")
+
+
+async def delivered_at_once(join: Join, server: Recorder, text: bytes) -> tuple[int, int]:
+    """How much was delivered, and the most memory that it took, when `text` waits for a reader who resumes."""
+    client = Recorder()
+    await join(client, server)
+    server.transport.pause_reading()
+    client.transport.write(text)
+    info = server.transport.get_extra_info
+    await eventually(lambda: info("tcpstack")["readable_bytes"] == len(text))
+    server.transport.resume_reading()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        await turns(1)
+        return len(text) - info("tcpstack")["readable_bytes"], tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+async def test_text_crosses_into_a_buffered_protocol_with_one_copy(join: Join) -> None:
+    server = ReusedBuffer(50_000)
+    delivered, memory = await delivered_at_once(join, server, MEGABYTE[:250_000])
+    assert delivered == sum(server.filled) == 250_000
+    assert server.buffer == MEGABYTE[200_000:250_000]
+    assert memory < 25_000, "no octets object on the way"
+
+
+async def test_get_buffer_is_told_how_much_waits(join: Join) -> None:
+    server = ReusedBuffer(100_000)
+    await delivered_at_once(join, server, MEGABYTE[:250_000])
+    assert server.hints == [min(left, MAX_READ_BYTES) for left in (250_000, 150_000, 50_000)]
+    assert server.filled == [100_000, 100_000, 50_000]
+
+
+async def test_text_crosses_into_data_received_with_one_copy(join: Join) -> None:
+    class Sink(Recorder):
+        def data_received(self, data: bytes) -> None:
+            assert type(data) is bytes
+            self.chunks.append(data)
+
+    server = Sink()
+    delivered, memory = await delivered_at_once(join, server, MEGABYTE[:250_000])
+    assert delivered == 250_000
+    assert b"".join(server.chunks) == MEGABYTE[:250_000]
+    assert memory < 250_000 + 25_000
+
+
+@pytest.mark.parametrize("buffer", [b"read-only", array.array("I", range(5)), memoryview(bytearray(8))[::2]])
+async def test_buffer_is_filled_by_octets_or_refused(
+    join: Join, loop_errors: list[dict[str, Any]], buffer: Any
+) -> None:
+    server = ReusedBuffer(1)
+    server.buffer = buffer
+    client = Recorder()
+    await join(client, server)
+    client.transport.write(b"abcdefgh")
+    if isinstance(buffer, array.array):
+        await server.until(lambda: server.filled == [8])
+        assert buffer.tobytes()[:8] == b"abcdefgh"
+    else:
+        await server.until_call("lost")
+        assert isinstance(server.error, (TypeError, ValueError))
+        assert loop_errors.pop()["message"] == "Fatal error: protocol.get_buffer() call failed."
+
+
 async def test_set_protocol_switches_between_both_kinds_of_protocol(join: Join) -> None:
     client, server = Recorder(), Recorder()
     await join(client, server)
@@ -207,7 +293,6 @@ async def test_set_protocol_switches_between_both_kinds_of_protocol(join: Join) 
     client.transport.write(b"two")
     await plain.until(lambda: plain.data == b"two")
     assert server.data == b""
-
 
 
 class FailsInDataReceived(Recorder):

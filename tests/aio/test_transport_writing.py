@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import array
 import asyncio
+import gc
 import logging
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
 
 import tcpstack
 from tcpstack.core.events import Event, SegmentOut
+from tcpstack.core.segment import Segment
 from tests.aio.conftest import Join
 from tests.aio.recorder import Recorder, eventually, turns
 
@@ -65,6 +68,82 @@ async def test_empty_write_changes_nothing(join: Join) -> None:
     assert client.transport.get_extra_info("tcpstack") == before
 
 
+async def test_writelines_queues_large_chunks_uncopied_and_sends_them_together(loop_errors: object) -> None:
+    segments: list[Segment] = []
+
+    def trace(event: Event) -> None:
+        if isinstance(event, SegmentOut) and event.segment.payload_len:
+            segments.append(event.segment)
+
+    async with tcpstack.open_memory_pair(tracer=trace, offload=True, grace_s=0.2) as (a, b):
+        client, server = Recorder(), Recorder()
+        async with await a.create_server(lambda: server, port=80):
+            await b.create_connection(lambda: client, "10.9.0.1", 80)
+            await server.until_call("made")
+            chunks = [MEGABYTE[:5000], b"small", bytearray(b"mutable"), b"", MEGABYTE[5000:10_000]]
+            gc.collect()
+            tracemalloc.start()
+            server.transport.writelines(chunks)
+            assert tracemalloc.get_traced_memory()[1] < 30_000 + 2 * 10_012  # memory's own device joins them
+            tracemalloc.stop()
+            assert server.transport.get_write_buffer_size() == 0
+            await client.until(lambda: len(client.data) == 10_012)
+            client.transport.close()
+            await server.until_call("lost")
+    assert client.data == MEGABYTE[:5000] + b"smallmutable" + MEGABYTE[5000:10_000]
+    assert [segment.payload_len for segment in segments] == [10_012]
+    views = [view for view in segments[0].payload if isinstance(view, memoryview)]
+    assert [view.obj is chunk for view, chunk in zip(views, (chunks[0], None, chunks[4]), strict=True)] == [
+        True, False, True,
+    ]  # fmt: skip
+
+
+async def test_writelines_with_one_thing_that_is_not_bytes_queues_nothing(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    with pytest.raises(TypeError, match="data argument must be a bytes-like object"):
+        client.transport.writelines([b"first", "second", b"third"])
+    client.transport.write(b".")
+    await server.until(lambda: server.data == b".")
+
+
+async def test_writelines_after_write_eof_raises_and_after_close_drops(join: Join) -> None:
+    client, server = Recorder(), Recorder(keep_open=True)
+    await join(client, server)
+    client.transport.write_eof()
+    for chunks in ([b"a", b"b"], [b"a"], []):
+        with pytest.raises(RuntimeError, match="write_eof"):
+            client.transport.writelines(chunks)
+    server.transport.close()
+    server.transport.writelines([b"a", b"b"])
+    await client.until_call("lost")
+    assert client.data == b""
+
+
+async def test_writelines_pauses_the_protocol_once_for_all_chunks(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    server.transport.pause_reading()
+    client.transport.writelines([MEGABYTE] * 3)
+    assert client.calls == ["made", "pause"]
+    server.transport.resume_reading()
+    await server.until(lambda: len(server.data) == 3 << 20)
+    assert server.data == MEGABYTE * 3
+
+
+async def test_writelines_on_a_connection_that_has_died_is_dropped(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    client.transport.pause_reading()
+    server.transport.write(b"unread")
+    await eventually(lambda: client.transport.get_extra_info("tcpstack")["readable_bytes"])
+    server.transport.abort()
+    await eventually(lambda: client.transport.get_extra_info("tcpstack")["state"] == "CLOSED")
+    client.transport.writelines([b"a", b"b"])
+    await client.until_call("lost")
+    assert isinstance(client.error, ConnectionResetError)
+
+
 async def test_writelines_sends_the_chunks_as_one_segment(loop_errors: object) -> None:
     events: list[Event] = []
     async with tcpstack.open_memory_pair(tracer=events.append, grace_s=0.2) as (a, b):
@@ -90,9 +169,7 @@ async def test_write_after_write_eof_raises_runtime_error(join: Join) -> None:
         client.transport.write(b"x")
 
 
-async def test_writes_after_close_are_dropped_and_the_fifth_warns(
-    join: Join, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_writes_after_close_are_dropped_and_the_fifth_warns(join: Join, caplog: pytest.LogCaptureFixture) -> None:
     client, server = Recorder(), Recorder()
     await join(client, server)
     client.transport.close()
