@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcpstack.core.send.buffer import SMALL_BYTES, SendBuffer
+from tcpstack.core.send.buffer import MOST_VIEWS, SMALL_BYTES, SendBuffer
 
 KINDS = (bytes, bytearray, memoryview)
 sizes = st.one_of(
@@ -34,10 +34,14 @@ def test_any_view_shows_the_octets_that_were_appended(data: st.DataObject) -> No
     buffer = SendBuffer(START)
     una, octets = START, b""
     for _ in range(data.draw(st.integers(1, 12), "steps")):
-        match data.draw(st.sampled_from(["append", "append", "view", "release"]), "step"):
+        match data.draw(st.sampled_from(["append", "append", "shared", "view", "release"]), "step"):
             case "append":
                 text = stream(buffer.end, data.draw(sizes, "size"))
                 buffer.append(data.draw(st.sampled_from(KINDS), "kind")(text))
+                octets += text
+            case "shared":
+                text = stream(buffer.end, data.draw(sizes, "size"))
+                buffer.append_shared(memoryview(bytearray(text)).toreadonly())
                 octets += text
             case "view" if octets:
                 offset = data.draw(st.integers(0, len(octets) - 1), "offset")
@@ -140,3 +144,34 @@ def test_clear_forgets_the_octets_and_keeps_the_count() -> None:
     assert buffer._chunks == buffer._small == []
     buffer.append(b"next")
     assert joined(buffer.view(SMALL_BYTES + 3, 4)) == b"next"
+
+
+def test_shared_view_is_kept_as_it_is_however_small() -> None:
+    owner = bytearray(b"shared")
+    buffer = SendBuffer(0)
+    buffer.append(b"ab")
+    buffer.append_shared(memoryview(owner).toreadonly())
+    buffer.append_shared(memoryview(b""))
+    buffer.append(b"cd")
+    owner[:] = b"SHARED"
+    views = buffer.view(0, 10)
+    assert [bytes(view) for view in views] == [b"ab", b"SHARED", b"cd"]
+    assert isinstance(views[1], memoryview)
+    assert views[1].obj is owner
+
+
+def test_segment_of_more_chunks_than_a_device_takes_has_its_own_ones_joined_and_the_shared_ones_not() -> None:
+    owners = [bytearray(b"shared %d " % n) for n in range(2)]
+    buffer = SendBuffer(0)
+    expected = b""
+    for n in range(2 * MOST_VIEWS):
+        buffer.append(b"%d " % n)
+        buffer.view(buffer.end - 1, 1)  # sent by itself once
+        expected += b"%d " % n
+        if n in (1, MOST_VIEWS):
+            buffer.append_shared(memoryview(owners[n > 1]))
+            expected += owners[n > 1]
+    views = buffer.view(0, buffer.end)
+    assert joined(views) == expected
+    assert len(views) == 5
+    assert [view.obj for view in views if isinstance(view, memoryview)] == owners

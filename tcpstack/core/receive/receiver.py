@@ -218,13 +218,10 @@ class Receiver:
         self.reassembly.trim(0)
 
     @property
-    def _offerable_bytes(self) -> int:
-        """The largest window: the buffer, as far as a scaled field can name it."""
-        return min(self.buffer_bytes, 0xFFFF << self.shift)
-
-    @property
     def _worthwhile_bytes(self) -> int:
-        return min(self.mss, self._offerable_bytes // 2)
+        buffer_bytes, most = self.buffer_bytes, 0xFFFF << self.shift  # all that can be offered: what a field can name
+        half = (buffer_bytes if buffer_bytes < most else most) // 2
+        return self.mss if self.mss < half else half
 
     @property
     def _slack_bytes(self) -> int:

@@ -48,16 +48,18 @@ class Rack:
         """These ranges have arrived (steps 1 to 3). `echoed_ns`: no later than then left what provoked the
         acknowledgement, as its timestamp tells; None where it has none."""
         for each in news:
+            if not each.resent:
+                self._note_min_rtt(max(now_ns - each.sent_ns, 1), now_ns)
+        # In ascending order: blocks come the latest first, and that is no reordering.
+        for each in news if len(news) < 2 else sorted(news, key=_end):
+            if each.end > self._fack:
+                self._fack = each.end
+            elif each.end < self._fack and not each.resent:
+                self.reordering_seen = True
             rtt_ns = now_ns - each.sent_ns
-            if each.resent:
-                # Which of the two arrived? Not the second, if the first was echoed, or the answer came too soon.
-                if (echoed_ns is not None and echoed_ns < each.sent_ns) or rtt_ns < self.min_rtt_ns:
-                    continue
-            else:
-                self._note_min_rtt(max(rtt_ns, 1), now_ns)
-                if each.end < self._fack:
-                    self.reordering_seen = True
-            self._fack = max(self._fack, each.end)
+            # Which of the two arrived? Not the second, if the first was echoed, or the answer came too soon.
+            if each.resent and ((echoed_ns is not None and echoed_ns < each.sent_ns) or rtt_ns < self.min_rtt_ns):
+                continue
             if (each.sent_ns, each.end) > (self._xmit_ns, self._xmit_end):
                 self._xmit_ns, self._xmit_end = each.sent_ns, each.end
                 self.rtt_ns = rtt_ns
@@ -121,3 +123,7 @@ class Rack:
             return
         self.min_rtt_ns = min(self.min_rtt_ns, rtt_ns) if self.min_rtt_ns else rtt_ns
         self._next_min_rtt_ns = min(self._next_min_rtt_ns, rtt_ns) if self._next_min_rtt_ns else rtt_ns
+
+
+def _end(each: Sent) -> int:
+    return each.end

@@ -26,6 +26,12 @@ class Sent:
         self.sacked = False
         self.lost = False
 
+    def copy(self) -> Sent:
+        """The same once more."""
+        other = Sent(self.seq, self.end, self.sent_ns)
+        other.resent, other.sacked, other.lost = self.resent, self.sacked, self.lost
+        return other
+
     def __repr__(self) -> str:
         marks = "".join(name[0].upper() for name in ("sacked", "lost", "resent") if getattr(self, name))
         return f"<{self.seq}..{self.end} at {self.sent_ns} {marks}>"
@@ -103,16 +109,17 @@ class Scoreboard:
             else:
                 self._arrive(each)
                 news.append(each)
-        if not ranges:
-            self._by_time.clear()
+        self._drop_stale()
         return news
 
     def sack(self, left: int, right: int) -> list[Sent]:
         """The octets from `left` to `right` have arrived; both are within what is outstanding. As `acknowledge`."""
-        news = [each for each in self._cut(left, right) if not each.sacked]
-        for each in news:
-            self._arrive(each)
-            self.sacked_bytes += each.end - each.seq
+        news: list[Sent] = []
+        for each in self._cut(left, right):
+            if not each.sacked:
+                self._arrive(each)
+                self.sacked_bytes += each.end - each.seq
+                news.append(each.copy())  # the board's own may be joined with its neighbours, or split again
         if news:
             self._join_sacked(left, right)
         return news
@@ -120,21 +127,21 @@ class Scoreboard:
     def reneged(self) -> None:
         """The peer has dropped what it reported (RFC 2018 8): nothing counts as arrived any more."""
         for each in self._ranges:
-            if each.sacked:
-                each.sacked = False
-                self._note_time(each)
+            each.sacked = False
         self.sacked_bytes = 0
+        self._order_by_time()
 
     # -- losses
 
     def awaited(self) -> Iterator[Sent]:
         """The ranges that neither have arrived nor are taken as lost, the one sent longest ago first."""
-        by_time = self._by_time
-        stale = 0
-        while stale < len(by_time) and not _is_awaited(by_time[stale]):
-            stale += 1
-        del by_time[:stale]
-        return (entry[2] for entry in by_time if _is_awaited(entry))
+        self._drop_stale()
+        last: Sent | None = None
+        for entry in self._by_time:
+            # What is sent again at the instant of the first time has two entries.
+            if entry[2] is not last and _is_awaited(entry):
+                last = entry[2]
+                yield last
 
     def mark_lost(self, lost: Sent) -> None:
         """Take this range as lost."""
@@ -155,10 +162,9 @@ class Scoreboard:
     def unmark_lost(self) -> None:
         """Nothing is lost after all: what was taken so is only late."""
         for each in self._ranges:
-            if each.lost:
-                each.lost = False
-                self._note_time(each)
+            each.lost = False
         self.lost_bytes = 0
+        self._order_by_time()
 
     def clear(self) -> None:
         """Forget all."""
@@ -197,7 +203,19 @@ class Scoreboard:
         whole.end = at
         self._ranges.insert(index + 1, rest)
         self._starts.insert(index + 1, at)
-        self._note_time(rest)
+        if not rest.sacked and not rest.lost:
+            self._note_time(rest)
+
+    def _drop_stale(self) -> None:
+        by_time = self._by_time
+        stale = 0
+        while stale < len(by_time) and not _is_awaited(by_time[stale]):
+            stale += 1
+        del by_time[:stale]
+
+    def _order_by_time(self) -> None:
+        awaited = [(each.sent_ns, each.seq, each) for each in self._ranges if not each.sacked and not each.lost]
+        self._by_time = sorted(awaited, key=_order)
 
     def _note_time(self, each: Sent) -> None:
         entry = (each.sent_ns, each.seq, each)
@@ -212,7 +230,10 @@ class Scoreboard:
         index = max(bisect_right(starts, left) - 2, 0)
         while index + 1 < len(ranges) and ranges[index].seq <= right:
             if ranges[index].sacked and ranges[index + 1].sacked:
-                ranges[index].end = ranges[index + 1].end
+                whole, rest = ranges[index], ranges[index + 1]
+                whole.end = rest.end
+                whole.sent_ns = max(whole.sent_ns, rest.sent_ns)
+                whole.resent |= rest.resent
                 del ranges[index + 1], starts[index + 1]
             else:
                 index += 1

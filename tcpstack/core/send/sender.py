@@ -107,10 +107,10 @@ class Sender:
         """Whether there is anything to say, were it allowed: else `next_chunk` need not be asked."""
         return (
             self.nxt < self.buffer.end
+            or self.recovery.lost_bytes > 0
             or self.fin_seq is not None
             or self._forced_octets > 0
             or self._probe_due
-            or self.recovery.lost_bytes > 0
         )
 
     @property
@@ -416,13 +416,15 @@ class Sender:
         if queued <= 0:
             # A lone FIN takes no room in the network, but it is an octet of the window.
             return self._take(seq, 0, True, now_ns, REASON_FIN) if window > 0 else None
-        room = min(
-            window,
-            self._room_bytes(),
-            self._send_limit_bytes() - (seq - self.una),
-        )
         mss = self.mss
-        size = min(queued, self.chunk_bytes, room)
+        size = queued if queued < self.chunk_bytes else self.chunk_bytes
+        if size > window:
+            size = window
+        room = self._room_bytes()
+        if size > room:
+            size = room
+        if size > self._config.send_buffer_bytes - (seq - self.una):
+            size = min(size, self._send_limit_bytes() - (seq - self.una))
         if size <= 0:
             return None
         if sliver := size % mss:
