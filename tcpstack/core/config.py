@@ -39,6 +39,10 @@ class Config:
     window_scaling: bool = True
     """Offer the Window Scale option (RFC 7323 2)."""
 
+    sack: bool = True
+    """Offer selective acknowledgements (RFC 2018); where the peer does too, losses are found by RACK-TLP (RFC 8985)
+    instead of NewReno's counting of duplicates."""
+
     nagle: bool = True
     """SHLD-7; a connection can turn it off (MUST-17, TCP_NODELAY)."""
     delayed_ack_ns: int = 40 * MILLISECOND_NS

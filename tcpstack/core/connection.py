@@ -29,8 +29,9 @@ from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET
 from .receive.acks import AckPolicy
 from .receive.receiver import Receiver, acceptable
 from .segment import ACK, FIN, RST, SYN, Buffer, FourTuple, Options, Segment
-from .send.recovery import ENTERED, NOTHING, RECOVERED
-from .send.sender import GIVE_UP, RETRANSMIT, Sender
+from .send.recovery import ENTERED, NOTHING, PARTIAL, RECOVERED
+from .send.sack_recovery import PROBE_REPAIRED, UNDONE, Acknowledgement, is_dsack
+from .send.sender import GIVE_UP, LATE, RETRANSMIT, Sender
 from .seq import unwrap
 from .timers import NEVER
 from .timewait import TimeWait
@@ -38,6 +39,10 @@ from .timewait import TimeWait
 RECEIVES_TEXT = frozenset({st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2})
 SENDS_TEXT = frozenset({st.SYN_SENT, st.SYN_RECEIVED, st.ESTABLISHED, st.CLOSE_WAIT})
 ABORT_RESETS = frozenset({st.SYN_RECEIVED, st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2, st.CLOSE_WAIT})  # 3.10.5
+CONGESTION_CHANGES = {
+    ENTERED: "recovery", RECOVERED: "recovered", UNDONE: "undone: nothing was lost", PROBE_REPAIRED: "recovered",
+}  # fmt: skip
+REPEATED = "ACK: text that we have already, or have no room for"
 DROPPED = 64  # beside the readiness bits: the fifth check drops the segment
 
 
@@ -375,7 +380,9 @@ class Connection:
             if mask & (DROPPED | CLOSED):
                 return mask & ~DROPPED
         if segment.payload_len or flags & FIN:
-            self._acks.owe("ACK: text that we have already, or have no room for")
+            if self._receiver.reports and segment.payload_len and seq is not None and seq < nxt:
+                self._receiver.note_arrival(seq, seq + segment.payload_len)
+            self._owe_repeated()
         else:
             # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these.
             self._challenge("ACK: segment outside the window", now_ns)
@@ -412,8 +419,14 @@ class Connection:
         news = ack > sender.una
         if news:
             self._soft_error = None  # the path works again
+        if sender.sack is not None:
+            # Text that comes with nothing new in the ACK field tells nothing.
+            said = self._report(segment.options, ack)
+            if ack >= sender.una and sender.nxt > sender.una and (news or said.blocks or said.dsack or not segment.len):
+                self._trace_recovery(sender.on_report(said, now_ns), now_ns)
+        elif news:
             self._trace_recovery(sender.on_ack(ack, now_ns), now_ns)
-        elif ack == sender.una:
+        if not news and ack == sender.una:
             if not self._orphaned:  # RFC 6429: with nobody to decide about it, a window closed for R2 is the end
                 sender.on_probe_answered(now_ns)
             # RFC 5681 2: a duplicate has text outstanding before it, none in it, and changes nothing.
@@ -424,6 +437,20 @@ class Connection:
         if news or (ack >= sender.una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack))):
             sender.set_window(wnd, seq, ack)
         return self._fin_acknowledged(now_ns) if sender.fin_acknowledged else 0
+
+    def _report(self, options: Options | None, ack: int) -> Acknowledgement:
+        """What an ACK says to a sender that understands selective acknowledgements (RFC 2018, RFC 2883)."""
+        if options is None or not options.sack:
+            return Acknowledgement(ack)
+        una, nxt = self._sender.una, self._sender.nxt
+        edges = [(unwrap(left, una), unwrap(right, una)) for left, right in options.sack]
+        blocks = [(left, right) for left, right in edges if left is not None and right is not None and left < right]
+        dsack = None
+        if blocks and is_dsack(blocks, ack):
+            dsack = blocks.pop(0)
+        # What the peer makes up of octets that we never sent is not believed.
+        told = tuple((max(left, ack), right) for left, right in blocks if ack < right <= nxt)
+        return Acknowledgement(ack, told, dsack)
 
     def _fin_acknowledged(self, now_ns: int) -> int:
         """Fifth check, where our FIN is acknowledged: FIN-WAIT-1, CLOSING and LAST-ACK move on."""
@@ -451,19 +478,18 @@ class Connection:
                 self._reset(True, "RST: text arrived after the application closed", now_ns)
                 return CLOSED
             filled_gap = bool(receiver.reassembly)
+            repeated = receiver.reports and receiver.note_arrival(seq, end)
             taken = receiver.take_text(seq, segment.payload, size)
             if taken:
                 mask = READABLE
-                if filled_gap:
-                    acks.owe("ACK: text that fills a gap")  # RFC 5681 4.2
+                if filled_gap or repeated:
+                    acks.owe("ACK: text that fills a gap" if filled_gap else REPEATED)  # RFC 5681 4.2
                 else:
                     acks.on_text(taken, self._our_mss, now_ns)
             elif seq > receiver.nxt:
-                # Each segment above a gap owes one (RFC 5681 4.2). Of a superpacket's, three do what all would.
-                for _ in range(min(segment.segments, 3)):
-                    acks.owe_duplicate(receiver.nxt, "duplicate ACK: text above a gap")
+                self._owe_above_gap(segment, seq, end)
             else:
-                acks.owe("ACK: text that we have already, or have no room for")
+                self._owe_repeated()
         if segment.flags & FIN:
             receiver.note_fin(end)
             if not size and end > receiver.nxt:
@@ -476,6 +502,26 @@ class Connection:
                 self._orphan_timer_ns = NEVER
                 mask |= CLOSED
         return mask
+
+    def _owe_above_gap(self, segment: Segment, seq: int, end: int) -> None:
+        """Each segment above a gap owes an acknowledgement of its own (RFC 5681 4.2)."""
+        receiver, acks = self._receiver, self._acks
+        reason = "duplicate ACK: text above a gap"
+        if receiver.reports:
+            receiver.note_above_gap(seq, end)
+            acks.owe_duplicate(receiver.nxt, reason, receiver.sack_blocks())
+            return
+        # Of a superpacket's, three do what all would.
+        for _ in range(min(segment.segments, 3)):
+            acks.owe_duplicate(receiver.nxt, reason)
+
+    def _owe_repeated(self) -> None:
+        """Text came that we have already, or have no room for."""
+        blocks = self._receiver.sack_blocks() if self._receiver.reports else ()
+        if blocks:
+            self._acks.owe_duplicate(self._receiver.nxt, REPEATED, blocks)
+        else:
+            self._acks.owe(REPEATED)
 
     def on_unreachable(self, seq: int, error: OSError, now_ns: int) -> int:
         """ICMP says that our segment at `seq` (as on the wire) could not be delivered. Returns a readiness mask.
@@ -520,6 +566,8 @@ class Connection:
         if found == GIVE_UP:
             error = self._soft_error or TimeoutError(errno.ETIMEDOUT, "connection timed out")
             return self._delete(st.USER_TIMEOUT, error, now_ns)
+        if found == LATE:
+            self._trace_recovery(ENTERED, now_ns)
         if found == RETRANSMIT:
             if sender.una == sender.iss:
                 self._syn_attempts += 1
@@ -560,6 +608,9 @@ class Connection:
         sender.chunk_bytes = chunk_bytes_for(self._superpacket_bytes, negotiated.mss, self.flow[2])
         sender.shift = negotiated.snd_shift
         self._receiver.shift = negotiated.rcv_shift
+        if negotiated.sack:
+            self._receiver.reports = True
+            sender.recover_by_sack()
 
     def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:
         """Our SYN is acknowledged: ESTABLISHED (or on in FIN-WAIT-1, where CLOSE came first)."""
@@ -598,13 +649,12 @@ class Connection:
         if self._tracer is None or found == NOTHING:
             return
         sender = self._sender
-        if found == RECOVERED:
-            self._trace_congestion("recovered", now_ns)
-        else:
-            trigger = "third duplicate ACK" if found == ENTERED else "partial ACK"
+        if found in (ENTERED, PARTIAL):
+            by_count = "third duplicate ACK" if found == ENTERED else "partial ACK"
+            trigger = by_count if sender.sack is None else "RACK: what was sent later has arrived"
             self._tracer(LossDetected(now_ns, self.flow, sender.una - sender.iss, trigger))
-            if found == ENTERED:
-                self._trace_congestion("recovery", now_ns)
+        if found != PARTIAL:
+            self._trace_congestion(CONGESTION_CHANGES[found], now_ns)
 
     def _trace_congestion(self, why: str, now_ns: int) -> None:
         control = self._sender.congestion

@@ -35,7 +35,7 @@ def take(segment: Segment, sender: Sender, receiver: Receiver, acks: AckPolicy, 
     if size and not receiver.takes_in_order(size):
         return UNPREDICTED
     if acked:
-        if acked > sender.nxt - una or sender.recovery.active:
+        if acked > sender.nxt - una or not sender.recovery.quiet:
             return UNPREDICTED
         sender.on_ack(una + acked, now_ns)
         sender.set_window(segment.wnd << sender.shift, nxt, una + acked)

@@ -31,7 +31,8 @@ def chunk_bytes_for(superpacket_bytes: int, mss: int, address: bytes) -> int:
 def syn_options(config: Config, our_mss: int, peer: Options | None, answering: bool) -> Options:
     """The options of our SYN; `answering` one, of our SYN,ACK: then only what `peer` offered is offered back."""
     scale = config.window_scaling and (not answering or (peer is not None and peer.wscale is not None))
-    return Options(mss=our_mss, wscale=window_shift(config.receive_limit_bytes) if scale else None)
+    sack = config.sack and (not answering or (peer is not None and peer.sack_permitted))
+    return Options(our_mss, window_shift(config.receive_limit_bytes) if scale else None, sack)
 
 
 class Negotiated:
@@ -39,15 +40,17 @@ class Negotiated:
 
     mss        Eff.snd.MSS: octets of text in the largest segment that we send
     snd_shift  Snd.Wind.Shift; rcv_shift  Rcv.Wind.Shift: both 0 unless both ends offered scaling
+    sack       both ends have offered SACK-Permitted
     """
 
-    __slots__ = ("mss", "rcv_shift", "snd_shift")
+    __slots__ = ("mss", "rcv_shift", "sack", "snd_shift")
 
     def __init__(self, config: Config, our_mss: int, peer: Options | None, address: bytes) -> None:
         default = config.mss_default_v4 if len(address) == 4 else config.mss_default_v6
         # MUST-15: absent means the default. A zero or absurd MSS must not make us send empty segments (Linux: 48).
         offered = default if peer is None or peer.mss is None else max(peer.mss, 48)
         self.mss = min(offered, our_mss)
+        self.sack = config.sack and peer is not None and peer.sack_permitted
         self.snd_shift = 0
         self.rcv_shift = 0
         if config.window_scaling and peer is not None and peer.wscale is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .receive.acks import AckPolicy
+from .receive.acks import AckPolicy, Blocks
 from .receive.receiver import Receiver
 from .segment import ACK, FIN, PSH, RST, FourTuple, Options, Segment
 from .send.sender import Chunk, Sender
@@ -48,7 +48,7 @@ class Output:
             segments.append(self._syn())
             sender.on_syn_sent(now_ns)
         if acks.duplicates:
-            segments += [self._duplicate(ack, reason) for ack, reason in acks.duplicates]
+            segments += [self._duplicate(*duplicate) for duplicate in acks.duplicates]
             if acks.duplicates[-1][0] == self._receiver.nxt and not acks.reason:
                 acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
             acks.duplicates.clear()
@@ -58,7 +58,10 @@ class Output:
                 max_bytes -= chunk.size
                 acks.on_sent()
         if acks.reason:
-            segments.append(self._segment(self._ack_seq(), ACK, acks.reason))
+            segment = self._segment(self._ack_seq(), ACK, acks.reason)
+            if self._receiver.reports:
+                segment.options = _sack_options(self._receiver.sack_blocks())
+            segments.append(segment)
             acks.on_sent()
         sender.arm(now_ns)
         return segments
@@ -81,14 +84,16 @@ class Output:
                 segment.gso_size = self._sender.mss
         return segment
 
-    def _duplicate(self, ack: int, reason: str) -> Segment:
+    def _duplicate(self, ack: int, reason: str, blocks: Blocks) -> Segment:
         # The right edge stays where the peer knows it, seen from `ack`: RCV.NXT may have moved on since, and reads may
         # have opened the window, but with another window this would be no duplicate (RFC 5681 2).
         receiver = self._receiver
         field = min((max(receiver.edge - ack, 0) + (1 << receiver.shift) - 1) >> receiver.shift, 0xFFFF)
         receiver.edge = max(receiver.edge, ack + (field << receiver.shift))
         local, lport, remote, rport = self._flow
-        return Segment(local, lport, remote, rport, self._ack_seq() & MASK, ack & MASK, ACK, field, reason=reason)
+        options = _sack_options(blocks)
+        seq = self._ack_seq() & MASK
+        return Segment(local, lport, remote, rport, seq, ack & MASK, ACK, field, options=options, reason=reason)
 
     def _segment(self, seq: int, flags: int, reason: str) -> Segment:
         local, lport, remote, rport = self._flow
@@ -109,3 +114,8 @@ class Output:
         return max(una + sender.wnd, first)
 
 
+def _sack_options(blocks: Blocks) -> Options | None:
+    """The SACK option with these blocks; none where there are none."""
+    if not blocks:
+        return None
+    return Options(sack=tuple((left & MASK, right & MASK) for left, right in blocks))

@@ -186,7 +186,7 @@ def test_listen_scaling_switched_off_is_not_offered_back() -> None:
 def test_syn_sent_scaling_switched_off_is_not_offered() -> None:
     host = Scripted(config=Config(window_scaling=False))
     connection = host.connect()
-    assert host.sent[0].segment.options == Options(mss=1460)
+    assert host.sent[0].segment.options == Options(mss=1460, sack_permitted=True)
     host.hear(host.segment(SYN | ACK, IRS, ISS + 1, options=Options(wscale=5)))
     assert connection.status()["snd_wscale"] == connection.status()["rcv_wscale"] == 0
 

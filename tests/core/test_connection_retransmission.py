@@ -248,8 +248,13 @@ def test_established_partial_acknowledgement_in_recovery_resends_the_next_hole_a
     assert connection.retransmitted == 2
 
 
-def test_network_one_lost_segment_is_recovered_within_a_round_trip_and_a_bit() -> None:
-    net = Network(delay_ns=20 * MS)
+@pytest.mark.parametrize(
+    ("sack", "why"),
+    [(True, "RACK, what was sent later has arrived"), (False, "third duplicate ACK")],
+    ids=["sack", "no sack"],
+)
+def test_network_one_lost_segment_is_recovered_within_a_round_trip_and_a_bit(sack: bool, why: str) -> None:
+    net = Network(delay_ns=20 * MS, config=Config(sack=sack))
     client, server = net.pair()
     net.run()
     net.drop(sent_by(net.a, is_data), times=1)
@@ -257,7 +262,7 @@ def test_network_one_lost_segment_is_recovered_within_a_round_trip_and_a_bit() -
     client.send(bytes(10 * MSS))
     assert net.run(until=lambda: len(server.received) == 10 * MSS)
     assert net.now_ns - started == 3 * 20 * MS  # there, three duplicates back, there again
-    assert [c.reason for c in net.crossings if "retransmission" in c.reason] == ["retransmission: third duplicate ACK"]
+    assert [c.reason for c in net.crossings if "retransmission" in c.reason] == [f"retransmission: {why}"]
 
 
 def test_network_lost_acknowledgements_cause_no_retransmission_while_later_ones_arrive() -> None:

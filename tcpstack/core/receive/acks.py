@@ -8,12 +8,18 @@ was filled, they would be duplicates of the new number and provoke a retransmiss
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from ..timers import NEVER
+
+Blocks: TypeAlias = tuple[tuple[int, int], ...]
+"""(left edge, right edge) pairs, unwrapped."""
 
 
 class AckPolicy:
     """What we owe the peer. `reason` says why an immediate acknowledgement is due, `duplicates` holds the
-    numbers of the duplicate acknowledgements due (with their reasons), `timer_ns` is the delayed one's deadline."""
+    numbers of the duplicate acknowledgements due (with their reasons, and the blocks that they report), `timer_ns` is
+    the delayed one's deadline."""
 
     __slots__ = ("_delay_ns", "_pending_bytes", "duplicates", "reason", "timer_ns")
 
@@ -21,7 +27,7 @@ class AckPolicy:
         self._delay_ns = delay_ns
         self._pending_bytes = 0
         self.reason = ""
-        self.duplicates: list[tuple[int, str]] = []
+        self.duplicates: list[tuple[int, str, Blocks]] = []
         self.timer_ns = NEVER
 
     def on_text(self, size: int, rmss: int, now_ns: int) -> None:
@@ -36,9 +42,9 @@ class AckPolicy:
         """An acknowledgement is due at the end of this batch, on its own or with data."""
         self.reason = self.reason or reason
 
-    def owe_duplicate(self, ack: int, reason: str) -> None:
-        """An acknowledgement of its own is due, with the number `ack`."""
-        self.duplicates.append((ack, reason))
+    def owe_duplicate(self, ack: int, reason: str, blocks: Blocks = ()) -> None:
+        """An acknowledgement of its own is due, with the number `ack`, and these SACK blocks."""
+        self.duplicates.append((ack, reason, blocks))
 
     def on_sent(self) -> None:
         """A segment with the current acknowledgement left."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..segment import Buffer
 from .autotune import Autotune
 from .reassembly import Reassembly
+from .sack import MOST_BLOCKS, SackBlocks
 
 _SLACK_DIVISOR = 8
 _RANGE_BYTES = 512  # one reassembly range for each so many octets of buffer
@@ -42,18 +43,35 @@ class Receiver:
 
     `shift` is Rcv.Wind.Shift, `mss` the step by which the window is worth opening, `fin_seq` where a FIN that
     arrived stands (None before), `queued_bytes` the text in order that the user has not taken. The buffer begins with
-    `buffer_bytes` and grows with what the user reads (autotune.py), up to `limit_bytes`; it never shrinks.
+    `buffer_bytes` and grows with what the user reads (autotune.py), up to `limit_bytes`; it never shrinks. Where
+    `reports` is set, the peer understands selective acknowledgements.
     """
 
     __slots__ = (
-        "_autotune", "_largest_offer_bytes", "_queue", "_tail", "buffer_bytes", "edge", "fin_seq", "irs",
-        "limit_bytes", "mss", "nxt", "queued_bytes", "reassembly", "shift",
+        "_autotune",
+        "_largest_offer_bytes",
+        "_queue",
+        "_sack",
+        "_tail",
+        "buffer_bytes",
+        "edge",
+        "fin_seq",
+        "irs",
+        "limit_bytes",
+        "mss",
+        "nxt",
+        "queued_bytes",
+        "reassembly",
+        "reports",
+        "shift",
     )  # fmt: skip
 
     def __init__(self, buffer_bytes: int, mss: int, limit_bytes: int = 0) -> None:
         self.buffer_bytes = buffer_bytes
         self._autotune: Autotune | None = None
         self.limit_bytes = limit_bytes
+        self.reports = False
+        self._sack: SackBlocks | None = None  # made when there first is something to report
         self._largest_offer_bytes = 0
         self._queue: list[Buffer] = []  # idle, a deque would take ten times as much
         self._tail = bytearray()
@@ -130,6 +148,34 @@ class Receiver:
             for text in self.reassembly.take(self.nxt):
                 self.enqueue((text,), len(text))
         return self.nxt - before
+
+    def note_arrival(self, seq: int, end: int) -> bool:
+        """Before `take_text`, where `reports` is set: whether any of this text is here already, to be reported so."""
+        if seq < self.nxt:
+            run: tuple[int, int] | None = (seq, min(end, self.nxt))
+        else:
+            run = self.reassembly.first_held(seq, end) if self.reassembly else None
+        if run is not None:
+            self._sacks().on_duplicate(*run)
+        return run is not None
+
+    def note_above_gap(self, seq: int, end: int) -> None:
+        """After `take_text`, where `reports` is set: this text has left a gap before it."""
+        self._sacks().on_text_above_gap(seq, end)
+
+    def sack_blocks(self, room: int = MOST_BLOCKS) -> tuple[tuple[int, int], ...]:
+        """What an acknowledgement that leaves now reports (RFC 2018 4): at most `room` blocks. It has to leave."""
+        if self._sack is None:
+            return ()
+        blocks = self._sack.blocks(self.nxt, self.reassembly.blocks, room)
+        if not self.reassembly:
+            self._sack = None
+        return blocks
+
+    def _sacks(self) -> SackBlocks:
+        if self._sack is None:
+            self._sack = SackBlocks()
+        return self._sack
 
     def takes_in_order(self, size: int) -> bool:
         """Whether text at RCV.NXT would be taken whole, and is all that there is: `enqueue` may then do it."""

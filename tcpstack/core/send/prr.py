@@ -8,9 +8,10 @@ from __future__ import annotations
 
 
 class Prr:
-    """One recovery's account. `sndcnt_bytes` is what may leave now."""
+    """One recovery's account. `cwnd_bytes` is what may be in flight now: what was when the last acknowledgement came,
+    and what that one allowed to leave, of which `sndcnt_bytes` have not left yet."""
 
-    __slots__ = ("_delivered_bytes", "_out_bytes", "_recover_fs_bytes", "sndcnt_bytes")
+    __slots__ = ("_delivered_bytes", "_out_bytes", "_recover_fs_bytes", "cwnd_bytes", "sndcnt_bytes")
 
     def __init__(self, recover_fs_bytes: int) -> None:
         """`recover_fs_bytes` (RecoverFS): what was in flight when recovery began, and what its first acknowledgement
@@ -19,6 +20,7 @@ class Prr:
         self._delivered_bytes = 0
         self._out_bytes = 0
         self.sndcnt_bytes = 0
+        self.cwnd_bytes = 0
 
     def on_ack(
         self, delivered_bytes: int, in_flight_bytes: int, ssthresh_bytes: int, mss_bytes: int, safe: bool
@@ -34,8 +36,10 @@ class Prr:
                 sndcnt += mss_bytes
             sndcnt = min(ssthresh_bytes - in_flight_bytes, sndcnt)
         if self._out_bytes == 0:
-            sndcnt = max(sndcnt, mss_bytes)  # a fast retransmission, whatever happens
+            # A fast retransmission, whatever happens. Deviates, as Linux: the RFC forces it only where sndcnt is 0.
+            sndcnt = max(sndcnt, mss_bytes)
         self.sndcnt_bytes = max(sndcnt, 0)
+        self.cwnd_bytes = in_flight_bytes + self.sndcnt_bytes
 
     def on_sent(self, size_bytes: int) -> None:
         """So much has left, again or for the first time."""

@@ -40,6 +40,11 @@ class Recovery:
         self._recover = iss
 
     @property
+    def quiet(self) -> bool:
+        """Whether an acknowledgement of something new can mean nothing but that."""
+        return not self.active
+
+    @property
     def lost_bytes(self) -> int:
         """Octets taken as lost and not yet sent again."""
         return self.end - self.next

@@ -12,6 +12,7 @@ congestion controller hears of it from the sender.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..timers import NEVER
@@ -21,6 +22,9 @@ from .recovery import ENTERED, NOTHING, RECOVERED
 from .scoreboard import Scoreboard
 
 OPEN, RECOVERY, LOSS = range(3)
+
+# F-RTO: whether it is in doubt that the timeout was one. ADVANCED: its retransmission was acknowledged.
+NOT_IN_DOUBT, IN_DOUBT, ADVANCED = range(3)
 
 # What on_ack found, besides recovery.py's NOTHING, ENTERED and RECOVERED.
 UNDONE = 4
@@ -68,7 +72,7 @@ class SackRecovery:
         self.reason = ""
         self._recover = iss
         self._prr: Prr | None = None
-        self._frto = False
+        self._frto = NOT_IN_DOUBT
         self._undo_from: int | None = None  # SND.UNA when the congestion response began; None: it can't be undone
         self._resent_bytes = 0  # in this episode, less what D-SACKs have told of
         self._resent_first_ns = NEVER
@@ -78,6 +82,12 @@ class SackRecovery:
     @property
     def active(self) -> bool:
         return self.state != OPEN
+
+    @property
+    def quiet(self) -> bool:
+        """Whether an acknowledgement of something new can mean nothing but that."""
+        probed = self._probe_end is not None
+        return self.state == OPEN and not (probed or self.board.sacked_bytes or self.rack.reordering_seen)
 
     @property
     def probing(self) -> bool:
@@ -95,11 +105,11 @@ class SackRecovery:
 
     def room_bytes(self, in_flight_bytes: int, cwnd_bytes: int) -> int:
         """How much may leave now, new or again."""
-        return cwnd_bytes - in_flight_bytes if self._prr is None else self._prr.sndcnt_bytes
+        return (cwnd_bytes if self._prr is None else self._prr.cwnd_bytes) - in_flight_bytes
 
     def next_lost(self) -> tuple[int, int] | None:
         """The octets that are to be sent again next, or None."""
-        if self.board.lost_bytes == 0 or (self._frto and not self.forced):
+        if self.board.lost_bytes == 0 or (self._frto != NOT_IN_DOUBT and not self.forced):
             return None
         lost = self.board.next_lost()
         return None if lost is None else (lost.seq, lost.end)
@@ -144,8 +154,8 @@ class SackRecovery:
         rack.on_una(said.ack)
         if said.dsack is not None:
             self._on_dsack(said.dsack, nxt)
-        repaired = self._on_probe_answered(said)
-        original = self._frto and any(not each.resent and each.end <= self._recover for each in news)
+        repaired = self._on_probe_answered(said, una)
+        original = self._frto != NOT_IN_DOUBT and any(not each.resent and each.end <= self._recover for each in news)
         if board.sacked_bytes or self.state != OPEN or rack.reordering_seen:
             self.detect_losses(mss_bytes, srtt_ns, now_ns)
         if self.state != OPEN and self._is_spurious(said, una, original):
@@ -158,7 +168,7 @@ class SackRecovery:
             return self._recovered()
         if self.state == LOSS:
             self._go_on_after_timeout(said, una, nxt)
-        elif self._prr is not None:
+        elif self._prr is not None and self.delivered_bytes:
             safe = said.ack > una and board.lost_bytes <= lost_before
             self._prr.on_ack(
                 self.delivered_bytes, self.in_flight_bytes(said.ack, nxt), ssthresh_bytes, mss_bytes, safe
@@ -190,7 +200,7 @@ class SackRecovery:
         first = self.state != LOSS
         if next(iter(board)).sacked:
             board.reneged()  # RFC 2018 8: what is at SND.UNA was reported, and yet is not acknowledged
-        self._frto = first and not self._was_resent(una)
+        self._frto = IN_DOUBT if first and not self._was_resent() else NOT_IN_DOUBT
         if first or una >= self._recover:
             self._start_episode(una)
         self.state = LOSS
@@ -223,7 +233,7 @@ class SackRecovery:
         self._resent_bytes = 0
         self._resent_first_ns = NEVER
 
-    def _was_resent(self, una: int) -> bool:
+    def _was_resent(self) -> bool:
         first = next(iter(self.board), None)
         return first is not None and first.resent
 
@@ -232,15 +242,19 @@ class SackRecovery:
         if self._undo_from is not None and dsack[0] >= self._undo_from:
             self._resent_bytes -= dsack[1] - dsack[0]
 
-    def _on_probe_answered(self, said: Acknowledgement) -> bool:
+    def _on_probe_answered(self, said: Acknowledgement, una: int) -> bool:
         """Whether the probe repaired a loss, so that the congestion controller must hear of it (RFC 8985 7.4)."""
         end = self._probe_end
         if end is None or said.ack < end:
             return False
-        self._probe_end = None
-        if not self._probe_resent or (said.dsack is not None and said.dsack[1] == end):
-            return False
-        return said.dsack is None
+        if not self._probe_resent:
+            self._probe_end = None  # it was new text, and has arrived
+        elif said.ack > end:
+            self._probe_end = None
+            return True
+        elif (said.dsack is not None and said.dsack[1] == end) or (said.ack == una and not said.blocks):
+            self._probe_end = None  # both the original and the probe have arrived: there was no loss
+        return False
 
     def _is_spurious(self, said: Acknowledgement, una: int, original: bool) -> bool:
         """Whether it turns out that nothing was lost: F-RTO, D-SACK, or Eifel."""
@@ -265,14 +279,29 @@ class SackRecovery:
     def _leave(self) -> None:
         self.state = OPEN
         self._prr = None
-        self._frto = False
+        self._frto = NOT_IN_DOUBT
         self._undo_from = None
         self.forced = False
         self.rack.deadline_ns = NEVER
 
     def _go_on_after_timeout(self, said: Acknowledgement, una: int, nxt: int) -> None:
         """F-RTO (RFC 5682 3.1): the first ACK that advances lets new text go; one that does not is no good sign."""
-        if not self._frto:
+        if self._frto == NOT_IN_DOUBT:
             return
         if said.ack == una or nxt > self._recover:
-            self._frto = False
+            self._frto = NOT_IN_DOUBT  # step 3a
+        else:
+            self._frto = ADVANCED
+
+    def give_up_doubt(self) -> bool:
+        """There is no new text to find out with (RFC 5682 3.1, step 2b): what counts as lost goes. Whether it may."""
+        given_up = self._frto == ADVANCED
+        if given_up:
+            self._frto = NOT_IN_DOUBT
+        return given_up
+
+
+def is_dsack(blocks: Sequence[tuple[int, int]], ack: int) -> bool:
+    """Whether the first block reports octets that arrived twice: it lies below SEG.ACK, or within the second."""
+    left, right = blocks[0]
+    return right <= ack or (len(blocks) > 1 and blocks[1][0] <= left and right <= blocks[1][1])

@@ -274,7 +274,12 @@ class Sender:
         if self._probe_due:
             return self._tail_probe(now_ns)
         lost = self.recovery.next_lost()
-        return self._new_chunk(now_ns) if lost is None else self._retransmission(*lost, now_ns)
+        if lost is None:
+            chunk = self._new_chunk(now_ns)
+            if chunk is not None or self.sack is None or not self.sack.give_up_doubt():
+                return chunk
+            lost = self.recovery.next_lost()
+        return None if lost is None else self._retransmission(*lost, now_ns)
 
     def arm(self, now_ns: int) -> None:
         """After all that may leave has left: see that the right timer runs, if any has to."""
@@ -340,8 +345,10 @@ class Sender:
         in_flight = sack.in_flight_bytes(self.una, self.nxt)
         if not sack.detect_losses(self.mss, self.rtt.srtt_ns, now_ns):
             return IDLE
-        if sack.state == OPEN:
-            self._enter_recovery(in_flight, now_ns)
+        if sack.state != OPEN:
+            return IDLE
+        sack.delivered_bytes = 0
+        self._enter_recovery(in_flight, now_ns)
         return LATE
 
     def _arm_probe(self, sack: SackRecovery, now_ns: int) -> None:
