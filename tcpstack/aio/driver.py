@@ -18,6 +18,7 @@ from ..core.connection import Connection
 from ..device.base import Device, DeviceError
 from ..stack.stack import Stack
 from ..wire.packet import Packet
+from ..wire.segmentation import wire_packets
 
 BATCH_PACKETS = 64
 """Packets that the stack takes at once: their acknowledgements coalesce, each connection is flushed once."""
@@ -70,6 +71,7 @@ class Driver:
         self.closed: asyncio.Future[DeviceError | None] = loop.create_future()
         self._context = contextvars.copy_context()
         self._running = False
+        self._divides = False
         self._singles = 0  # turns in a row that read a single packet
         self._fd = -1
         self.in_turn = False
@@ -85,11 +87,16 @@ class Driver:
     def start(self) -> None:
         """Begin to read. The stack's and the device's callbacks belong to the driver from here on."""
         self._running = True
-        self.stack.offload = self.device.offload
+        self._fd = self.device.fileno()
+        self.stack.offload = offload = self.device.offload
+        # Where the device takes no superpackets they are made all the same, and divided at the last moment; and what
+        # arrives is joined at the first: each crosses the engine at the cost of one segment. But where somebody
+        # watches, each segment is to be seen.
+        self.stack.coalesces = self._fd >= 0 and self.stack.tracer is None
+        self.stack.divides = self._divides = self.stack.coalesces and not (offload.tso4 or offload.tso6)
         self.stack.send_packet = self._send
         self.stack.notify = self._notify
         self.device.on_ready = self._schedule_turn
-        self._fd = self.device.fileno()
         if self._fd >= 0:
             self.loop.add_reader(self._fd, self._turn)
         else:
@@ -253,7 +260,10 @@ class Driver:
         if not self._running:
             return False
         try:
-            return self.device.send(packet, now_ns)
+            if not (self._divides and packet.gso_size):
+                return self.device.send(packet, now_ns)
+            taken = [self.device.send(piece, now_ns) for piece in wire_packets(packet)]
+            return all(taken)
         except DeviceError as error:
             self._lose_device(error)
             return False

@@ -26,6 +26,7 @@ from ..wire.dropped import Dropped
 from ..wire.icmp import IcmpMessage, echo_reply
 from ..wire.packet import LARGEST_PACKET, NO_OFFLOAD, Packet
 from .addresses import Address, Addresses, check_port, packed_address
+from .coalescing import coalesced
 from .deadlines import Deadlines
 from .icmp import error_of
 from .isn import InitialSequenceNumbers
@@ -44,6 +45,8 @@ class Stack:
     """A host with `addresses` ("10.9.0.2/24", or interface objects) on a link of `mtu` octets.
 
     offload      set by the driver: what the device does for us
+    coalesces    set by the driver: segments of a batch may be joined before they are looked at
+    divides      set by the driver: it divides superpackets itself, so that they may be sent where the device takes none
     send_packet  set by the driver: takes each (packet, now_ns) that leaves
     notify       set by the driver: takes (connection, readiness mask), never from inside a user call
     queue_bytes  octets that the device's queue bears, where it is what bounds a window
@@ -72,6 +75,8 @@ class Stack:
         self.tracer = tracer
         self.counters: Counter[str] = Counter()
         self.offload = NO_OFFLOAD
+        self.coalesces = False
+        self.divides = False
         self.queue_bytes: int | None = None
         self.send_packet: Callable[[Packet, int], object] = lambda packet, now_ns: None
         self.notify: Callable[[Connection, int], None] = lambda connection, mask: None
@@ -204,10 +209,9 @@ class Stack:
     def on_packets(self, packets: Sequence[Packet], now_ns: int) -> None:
         """One batch: process all, tell the users, send what is due. What the packets hold cannot raise."""
         self._busy = True
-        decode = self._codec.decode
+        items = map(self._codec.decode, packets)
         try:
-            for packet in packets:
-                item = decode(packet)
+            for item in coalesced(items) if self.coalesces and len(packets) > 1 else items:
                 if type(item) is Segment:
                     self._on_segment(item, now_ns)
                 elif type(item) is IcmpMessage:
@@ -355,7 +359,8 @@ class Stack:
         if self.tracer is not None:
             flow = (segment.src, segment.sport, segment.dst, segment.dport)
             self.tracer(SegmentOut(now_ns, flow, segment, state))
-        self.send_packet(self._codec.encode(segment, self.offload.checksum), now_ns)
+        partial = self.offload.checksum or segment.gso_size > 0
+        self.send_packet(self._codec.encode(segment, partial), now_ns)
 
     # ------------------------------------------------------------------ tables
 
@@ -393,4 +398,6 @@ class Stack:
     def _device_bounds(self, remote: bytes) -> tuple[int, int | None]:
         """Octets in the largest superpacket to there, 0 for none; and how large a window the device's queue bears:
         superpackets fill it with few."""
-        return (LARGEST_PACKET, None) if self.offload.takes_superpackets(remote) else (0, self.queue_bytes)
+        if self.offload.takes_superpackets(remote):
+            return LARGEST_PACKET, None
+        return LARGEST_PACKET if self.divides else 0, self.queue_bytes

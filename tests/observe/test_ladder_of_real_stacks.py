@@ -164,6 +164,6 @@ def test_each_segment_is_drawn_once_with_its_reason():
     ours = [event.segment for event in segments if isinstance(event, SegmentOut)]
     assert text.count("why: ") == len(ours)
     assert all(segment.reason for segment in ours)
-    assert "why: retransmission" in text or "why: tail loss probe" in text
+    assert "why: retransmission" in text
     isns = {str(event.segment.seq) for event in segments if event.segment.flags & SYN}
     assert [text.count(f"ISN {isn};") for isn in isns] == [1, 1]

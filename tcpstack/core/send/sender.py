@@ -31,7 +31,8 @@ REASON_DATA_FIN = "data and FIN: we have no more to send"
 REASON_FIN = "FIN: we have no more to send"
 REASON_PROBE = "zero-window probe"
 REASON_OVERRIDE = "data, silly-window override timeout"
-REASON_TAIL_PROBE = "tail loss probe: no acknowledgement for two round trips"
+REASON_TAIL_PROBE = "data, as a tail loss probe: no acknowledgement for two round trips"
+REASON_TAIL_PROBE_RESENT = "retransmission: tail loss probe, no acknowledgement for two round trips"
 
 
 class Chunk:
@@ -376,7 +377,7 @@ class Sender:
         self.retransmitted += 1
         self._timed_end = 0
         size = self.nxt - seq - fin
-        return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, REASON_TAIL_PROBE)
+        return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, REASON_TAIL_PROBE_RESENT)
 
     @property
     def _fin_pending(self) -> bool:
