@@ -37,7 +37,7 @@ def take(segment: Segment, sender: Sender, receiver: Receiver, acks: AckPolicy, 
     if acked:
         if acked > sender.nxt - una or not sender.recovery.quiet:
             return UNPREDICTED
-        sender.on_ack(una + acked, now_ns)
+        sender.on_quiet_ack(una + acked, now_ns)
         sender.set_window(segment.wnd << sender.shift, nxt, una + acked)
         if not size:
             return 0

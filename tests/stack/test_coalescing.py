@@ -77,7 +77,10 @@ def test_what_is_no_segment_keeps_its_place() -> None:
     assert list(coalesced([first, dropped, second])) == [first, dropped, second]
 
 
-@given(st.integers(0, 1 << 32), st.lists(st.sampled_from(["next", "small", "ack", "again", "other", "gap"]), max_size=40))
+KINDS = ["next", "small", "ack", "again", "other", "gap"]
+
+
+@given(st.integers(0, 1 << 32), st.lists(st.sampled_from(KINDS), max_size=40))
 def test_whatever_comes_the_octets_come_in_the_same_order(seed: int, script: list[str]) -> None:
     draw = random.Random(seed)
     seq, ack, items = 0, 1, []

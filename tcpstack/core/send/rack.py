@@ -64,6 +64,16 @@ class Rack:
                 self._xmit_ns, self._xmit_end = each.sent_ns, each.end
                 self.rtt_ns = rtt_ns
 
+    def on_in_order(self, sent_ns: int, end: int, now_ns: int) -> None:
+        """As `on_delivered`, where everything up to `end` has arrived, each once and in order; of that, what was sent
+        last left at `sent_ns`."""
+        self.rtt_ns = rtt_ns = now_ns - sent_ns
+        self._note_min_rtt(rtt_ns or 1, now_ns)
+        self._fack = self._xmit_end = end
+        self._xmit_ns = sent_ns
+        if self._dsack_round is not None:
+            self.on_una(end)
+
     def on_dsack(self, nxt: int) -> None:
         """A D-SACK: something was sent again for nothing. The window grows, once a round trip (step 4)."""
         if self._dsack_round is None:

@@ -101,6 +101,14 @@ class Recovery:
         self._bound_departed(una, nxt)
         return PARTIAL
 
+    def on_quiet_ack(self, una: int, now_ns: int) -> None:
+        """As `on_new_ack`, where all is `quiet`."""
+        self._dup_acks = 0
+        if self.next < una:
+            self.next = una
+        if self.end < self.next:
+            self.end = self.next
+
     def on_timeout(self, una: int, nxt: int, srtt_ns: int, now_ns: int) -> None:
         """The retransmission timer went off: all that is outstanding is taken as lost."""
         self.active = False

@@ -23,11 +23,14 @@ class RetransmissionTimeout:
 
     def on_sample(self, rtt_ns: int) -> None:
         """A round trip was measured."""
-        rtt_ns = max(rtt_ns, 1)
-        if self.srtt_ns:
+        if rtt_ns < 1:
+            rtt_ns = 1
+        srtt_ns, rttvar_ns = self.srtt_ns, self.rttvar_ns
+        if srtt_ns:
             # RFC 6298 2.3: alpha 1/8, beta 1/4, RTTVAR first.
-            self.rttvar_ns += (abs(self.srtt_ns - rtt_ns) - self.rttvar_ns) // 4
-            self.srtt_ns += (rtt_ns - self.srtt_ns) // 8
+            deviation_ns = srtt_ns - rtt_ns if srtt_ns > rtt_ns else rtt_ns - srtt_ns
+            self.rttvar_ns = rttvar_ns + (deviation_ns - rttvar_ns) // 4
+            self.srtt_ns = srtt_ns + (rtt_ns - srtt_ns) // 8
         else:
             self.srtt_ns = rtt_ns  # 2.2
             self.rttvar_ns = rtt_ns // 2

@@ -137,6 +137,11 @@ class SackRecovery:
 
     # -- acknowledgements
 
+    def on_quiet_ack(self, ack: int, now_ns: int) -> None:
+        """As `on_ack`, of something new and nothing else, where all is `quiet`: then there is nothing to find."""
+        last = self.board.advance(ack)
+        self.rack.on_in_order(last.sent_ns, min(last.end, ack), now_ns)
+
     def on_ack(
         self, said: Acknowledgement, una: int, nxt: int, ssthresh_bytes: int, mss_bytes: int, srtt_ns: int, now_ns: int
     ) -> int:

@@ -112,6 +112,30 @@ class Scoreboard:
         self._drop_stale()
         return news
 
+    def advance(self, una: int) -> Sent:
+        """As `acknowledge`, where nothing was sacked, lost or sent again. Returns the last range of which this is news;
+        where it has arrived in part, it begins at `una` now."""
+        ranges, starts, by_time = self._ranges, self._starts, self._by_time
+        last = ranges[-1]
+        if last.end <= una:
+            ranges.clear()
+            starts.clear()
+            by_time.clear()
+            return last
+        count = bisect_right(starts, una - 1)
+        last = ranges[count - 1]
+        if last.end > una:
+            last.seq = starts[count - 1] = una
+            count -= 1
+        for each in ranges[:count]:
+            each.sacked = True
+        del ranges[:count], starts[:count]
+        stale = 0
+        while by_time[stale][2].sacked:
+            stale += 1
+        del by_time[:stale]
+        return last
+
     def sack(self, left: int, right: int) -> list[Sent]:
         """The octets from `left` to `right` have arrived; both are within what is outstanding. As `acknowledge`."""
         news: list[Sent] = []

@@ -187,7 +187,10 @@ class Sender:
         """SND.UNA < SEG.ACK =< SND.NXT: `ack` takes away. Returns recovery's finding (recovery.py)."""
         recovery = self.recovery
         if isinstance(recovery, SackRecovery):
-            return self.on_report(Acknowledgement(ack), now_ns)
+            if not recovery.quiet:
+                return self.on_report(Acknowledgement(ack), now_ns)
+            self.on_quiet_ack(ack, now_ns)
+            return NOTHING
         self._sample.in_flight_bytes = recovery.in_flight_bytes(self.una, self.nxt)
         acked = ack - self.una
         self._advance(ack, None, now_ns)
@@ -197,6 +200,14 @@ class Sender:
         elif found == NOTHING:
             self.congestion.on_ack(self._sample, now_ns)
         return found
+
+    def on_quiet_ack(self, ack: int, now_ns: int) -> None:
+        """As `on_ack`, where recovery is `quiet`."""
+        recovery = self.recovery
+        self._sample.in_flight_bytes = recovery.in_flight_bytes(self.una, self.nxt)
+        recovery.on_quiet_ack(ack, now_ns)
+        self._advance(ack, None, now_ns)
+        self.congestion.on_ack(self._sample, now_ns)
 
     def on_report(self, said: Acknowledgement, now_ns: int) -> int:
         """As `on_ack`, where the peer reports what has arrived: SND.UNA =< SEG.ACK. Returns its recovery's finding."""
@@ -323,9 +334,12 @@ class Sender:
     @property
     def deadline_ns(self) -> int:
         """When `on_timer` is due."""
-        if self.sack is None:
-            return self.timer_ns
-        return min(self.timer_ns, self.probe_ns, self.sack.rack.deadline_ns)
+        deadline_ns, sack = self.timer_ns, self.sack
+        if sack is None:
+            return deadline_ns
+        if self.probe_ns < deadline_ns:
+            deadline_ns = self.probe_ns
+        return deadline_ns if deadline_ns < sack.rack.deadline_ns else sack.rack.deadline_ns
 
     def stop_timers(self) -> None:
         """Nothing will be sent any more."""
