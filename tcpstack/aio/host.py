@@ -25,6 +25,7 @@ from .driver import Driver
 from .guarded_tracer import GuardedTracer
 from .sending_files import send_file
 from .server import ProtocolFactory, Server
+from .streams import StreamReader
 from .transport import TcpTransport
 
 STREAM_LIMIT = 2**16
@@ -107,7 +108,7 @@ class Host:
         config: Config | None = None,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """asyncio.open_connection. Raises what `create_connection` raises."""
-        reader = asyncio.StreamReader(limit=limit, loop=self.loop)
+        reader = StreamReader(limit=limit, loop=self.loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
         transport, _ = await self.create_connection(
             lambda: protocol, host, port, local_addr=local_addr, config=config
@@ -128,7 +129,7 @@ class Host:
         """asyncio.start_server. Raises what `create_server` raises."""
 
         def factory() -> asyncio.StreamReaderProtocol:
-            reader = asyncio.StreamReader(limit=limit, loop=self.loop)
+            reader = StreamReader(limit=limit, loop=self.loop)
             return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=self.loop)
 
         return await self.create_server(

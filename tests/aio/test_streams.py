@@ -26,7 +26,7 @@ async def test_streams_are_asyncio_s_own(pair: Pair) -> None:
     seen: list[object] = []
 
     async def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.extend((type(reader), type(writer)))
+        seen.extend((reader, writer))
         writer.write((await reader.readline()).upper())
         writer.close()
         await writer.wait_closed()
@@ -36,7 +36,9 @@ async def test_streams_are_asyncio_s_own(pair: Pair) -> None:
         writer.write(b"hello\nand the rest is not read")
         assert await reader.readline() == b"HELLO\n"
         writer.close()
-    assert seen == [asyncio.StreamReader, asyncio.StreamWriter] == [type(reader), type(writer)]
+    for reader_of_one, writer_of_one in (seen, (reader, writer)):
+        assert isinstance(reader_of_one, asyncio.StreamReader)
+        assert type(writer_of_one) is asyncio.StreamWriter
 
 
 async def test_plain_function_may_be_the_client_callback(pair: Pair) -> None:

@@ -1,0 +1,68 @@
+"""asyncio.StreamReader with fewer copies: text that is read as it came is handed on as it came.
+
+The reader of asyncio's gathers all text in a bytearray and cuts from that what is read: three copies of each octet. A
+program that calls read(n) in a loop mostly gets what arrived last, whole. So the last chunk is kept as it is; only
+where more arrives before it was read, or something else than a whole chunk is asked for, does it go into the bytearray,
+and then everything is asyncio's own code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class StreamReader(asyncio.StreamReader):
+    """As asyncio.StreamReader, of which it is one."""
+
+    _chunk: bytes | None = None  # all text that waits, where that is a single chunk
+    _gathered: bytearray
+
+    # asyncio's own, which its stubs do not show.
+    _eof: bool
+    _exception: BaseException | None
+    _limit: int
+    _maybe_resume_transport: Callable[[], None]
+    _paused: bool
+    _transport: asyncio.ReadTransport | None
+    _wait_for_data: Callable[[str], Coroutine[Any, Any, None]]
+    _wakeup_waiter: Callable[[], None]
+
+    @property
+    def _buffer(self) -> bytearray:
+        """All text that waits, gathered: what asyncio's own methods work on."""
+        chunk = self._chunk
+        if chunk is not None:
+            self._chunk = None
+            self._gathered += chunk
+        return self._gathered
+
+    @_buffer.setter
+    def _buffer(self, gathered: bytearray) -> None:
+        self._chunk = None
+        self._gathered = gathered
+
+    def at_eof(self) -> bool:
+        return self._eof and self._chunk is None and not self._gathered
+
+    def feed_data(self, data: Any) -> None:
+        if type(data) is not bytes or self._chunk is not None or self._gathered or self._eof or not data:
+            super().feed_data(data)
+            return
+        self._chunk = data
+        self._wakeup_waiter()
+        if len(data) > 2 * self._limit and self._transport is not None and not self._paused:
+            self._transport.pause_reading()
+            self._paused = True
+
+    async def read(self, n: int = -1) -> bytes:
+        if n > 0 and self._exception is None:
+            if self._chunk is None and not self._gathered and not self._eof:
+                await self._wait_for_data("read")
+            chunk = self._chunk
+            if chunk is not None and len(chunk) <= n:
+                self._chunk = None
+                self._maybe_resume_transport()
+                return chunk
+        return await super().read(n)
