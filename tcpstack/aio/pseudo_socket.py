@@ -35,6 +35,15 @@ _REMEMBERED = frozenset(
     if hasattr(socket, name)
 )
 
+# Attributes of the connection, which go into each packet's IP header.
+_IP_FIELDS = {
+    (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TOS): "traffic_class",
+    (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TTL): "hop_limit",
+    (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_TCLASS): "traffic_class",
+    (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "hop_limit",
+}
+_ECN_BITS = 3
+
 
 def socket_address(address: bytes, port: int) -> SocketAddress:
     """The address tuple of a packed address (4 or 16 octets) and a port."""
@@ -46,7 +55,8 @@ def socket_address(address: bytes, port: int) -> SocketAddress:
 class PseudoSocket:
     """A connection's (or, with `conn` None, a listener's) socket as far as names and options go.
 
-    TCP_NODELAY acts on the connection, through `set_nodelay`. Keepalive, buffer sizes and address reuse are
+    TCP_NODELAY acts on the connection, through `set_nodelay`; so do IP_TOS and IP_TTL, for IPv6 IPV6_TCLASS and
+    IPV6_UNICAST_HOPS, but not on a listener, whose Config has them. Keepalive, buffer sizes and address reuse are
     accepted and remembered only. Any other option raises OSError(ENOPROTOOPT), as a kernel without it would.
     """
 
@@ -99,6 +109,8 @@ class PseudoSocket:
         conn = self._conn
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             return int(conn is not None and conn.nodelay)
+        if conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
+            return int(getattr(conn, name))
         if level == socket.SOL_SOCKET:
             if optname == socket.SO_ERROR:
                 return (conn.error.errno or 0) if conn is not None and conn.error is not None else 0
@@ -111,15 +123,24 @@ class PseudoSocket:
         raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
 
     def setsockopt(self, level: int, optname: int, value: int | bytes | bytearray) -> None:
-        """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one."""
+        """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one, EINVAL for a hop limit or
+        traffic class that is none; in the latter the two bits of ECN are not the user's, and ignored as on Linux."""
         number = value if isinstance(value, int) else int.from_bytes(value, "little")
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             if self._set_nodelay is not None:
                 self._set_nodelay(bool(number))
+        elif self._conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
+            self._set_ip_field(self._conn, name, number)
         elif (level, optname) in _REMEMBERED:
             self._remembered[level, optname] = number
         else:
             raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
+    def _set_ip_field(self, conn: Connection, name: str, number: int) -> None:
+        try:
+            setattr(conn, name, number & ~_ECN_BITS if name == "traffic_class" else number)
+        except ValueError as error:
+            raise OSError(errno.EINVAL, str(error)) from None
 
     def gettimeout(self) -> float:
         """0.0: non-blocking, as every socket under asyncio."""

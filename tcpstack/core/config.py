@@ -77,10 +77,18 @@ class Config:
     congestion: str = "newreno"
     """Name of a controller in core/congestion/."""
 
+    hop_limit: int = 64
+    """Of the packets that leave, IPv4's Time to Live (MUST-49): 1 to 255."""
+    traffic_class: int = 0
+    """Of the packets that leave, IPv4's Type of Service octet: the DSCP, times 4 (MUST-48). Its two lowest bits are
+    ECN's (RFC 3168 5) and must be 0. A connection's can change while it lasts (Connection.traffic_class)."""
+
     receive_limit_bytes: int = field(init=False, repr=False, compare=False)
     """receive_buffer_max_bytes, or what its None comes to."""
     send_limit_bytes: int = field(init=False, repr=False, compare=False)
     """send_buffer_max_bytes, or what its None comes to."""
+    ip_fields: tuple[int, int] = field(init=False, repr=False, compare=False)
+    """(hop_limit, traffic_class), as each packet needs them."""
 
     def __post_init__(self) -> None:
         self._check_buffers()
@@ -90,6 +98,7 @@ class Config:
         object.__setattr__(self, "send_limit_bytes", _limit(
             self.send_buffer_bytes, self.send_buffer_max_bytes, DEFAULT_SEND_BUFFER_BYTES
         ))  # fmt: skip
+        object.__setattr__(self, "ip_fields", checked_ip_fields(self.hop_limit, self.traffic_class))
         if not 0 <= self.delayed_ack_ns < SECOND_NS // 2:
             raise ValueError(f"delayed_ack_ns must be 0 to under 500,000,000 (MUST-40), not {self.delayed_ack_ns}")
         if not 0 < self.rto_min_ns <= self.rto_initial_ns <= self.rto_max_ns:
@@ -112,6 +121,15 @@ class Config:
                 raise ValueError(f"{begin} must be 1 to 2^30 octets, not {begin_bytes}")
             if most_bytes is not None and not begin_bytes <= most_bytes <= 1 << 30:
                 raise ValueError(f"{most} must be {begin} ({begin_bytes}) to 2^30 octets, not {most_bytes}")
+
+
+def checked_ip_fields(hop_limit: int, traffic_class: int) -> tuple[int, int]:
+    """Both, as a pair. Raises ValueError for what they can't be (Config.hop_limit, Config.traffic_class)."""
+    if not 1 <= hop_limit <= 255:
+        raise ValueError(f"hop_limit must be 1 to 255, not {hop_limit}")
+    if not 0 <= traffic_class <= 255 or traffic_class & 3:
+        raise ValueError(f"traffic_class must be 0 to 252 with the two bits of ECN 0, not {traffic_class}")
+    return hop_limit, traffic_class
 
 
 def _limit(begin_bytes: int, most_bytes: int | None, default_bytes: int) -> int:

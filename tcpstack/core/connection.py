@@ -20,8 +20,8 @@ import errno
 from . import fastpath
 from . import state as st
 from .closed import reset
-from .config import Config
-from .events import CongestionChange, LossDetected, RetransmissionTimeout, StateChange, Tracer
+from .config import Config, checked_ip_fields
+from .events import CongestionChange, LossDetected, RetransmissionTimeout, SoftError, StateChange, Tracer
 from .handshake import Negotiated, chunk_bytes_for, mss_for, syn_options
 from .listen import SynRecord
 from .output import Output
@@ -55,12 +55,13 @@ class Connection:
     aborted   whether it ended by our own RST: the user asked for it, or was gone when text was to be had
     user      whoever the connection serves; the engine never looks at it
     awaits_sent  whether the user is to hear (WRITABLE) that queued text has left
+    ip_fields  (hop_limit, traffic_class) of the packets that leave
     """
 
     __slots__ = (
         "_acks", "_challenged_ns", "_close_queued", "_config", "_orphan_timer_ns", "_orphaned", "_our_mss",
         "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_superpacket_bytes", "_syn_attempts",
-        "_tracer", "aborted", "awaits_sent", "error", "flow", "opened_ns", "state", "user",
+        "_tracer", "aborted", "awaits_sent", "error", "flow", "ip_fields", "opened_ns", "state", "user",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,7 @@ class Connection:
         self.user: object = None
         self.awaits_sent = True
         self.opened_ns = 0
+        self.ip_fields = config.ip_fields
         self._config = config
         self._tracer = tracer
         self._our_mss = mss_for(mtu, flow[2])
@@ -286,6 +288,24 @@ class Connection:
     @nodelay.setter
     def nodelay(self, value: bool) -> None:
         self._sender.nodelay = value
+
+    @property
+    def traffic_class(self) -> int:
+        """Of the packets that leave from now on (Config.traffic_class, SHLD-21). Setting it can raise ValueError."""
+        return self.ip_fields[1]
+
+    @traffic_class.setter
+    def traffic_class(self, value: int) -> None:
+        self.ip_fields = checked_ip_fields(self.hop_limit, value)
+
+    @property
+    def hop_limit(self) -> int:
+        """Of the packets that leave from now on (Config.hop_limit). Setting it can raise ValueError."""
+        return self.ip_fields[0]
+
+    @hop_limit.setter
+    def hop_limit(self, value: int) -> None:
+        self.ip_fields = checked_ip_fields(value, self.traffic_class)
 
     # ------------------------------------------------------------------ 3.10.7 SEGMENT ARRIVES
 
@@ -527,8 +547,8 @@ class Connection:
         """ICMP says that our segment at `seq` (as on the wire) could not be delivered. Returns a readiness mask.
 
         While opening, the user gets `error` at once (RFC 5461 4.2, as Linux; deviates from MUST-56 for this state
-        alone). Later it is kept, and told only if the connection times out. A quoted sequence number that is not
-        outstanding is not ours (RFC 5927 4.1).
+        alone). Later the tracer hears of it, and the user only if the connection times out. A quoted sequence number
+        that is not outstanding is not ours (RFC 5927 4.1).
         """
         sender = self._sender
         quoted = unwrap(seq, sender.una)
@@ -536,6 +556,8 @@ class Connection:
             return 0
         if self.state == st.SYN_SENT:
             return self._delete(st.RCV_UNREACHABLE, error, now_ns)
+        if self._tracer is not None:
+            self._tracer(SoftError(now_ns, self.flow, error))
         self._soft_error = error
         return 0
 

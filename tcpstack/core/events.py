@@ -72,6 +72,14 @@ class LossDetected(Event):
 
 
 @dataclass(slots=True)
+class SoftError(Event):
+    """An ICMP error about a segment of ours that is outstanding arrived, and ends nothing (RFC 9293 3.9.1.8, 3.9.2.2):
+    `error` is what the user gets should the connection time out."""
+
+    error: OSError
+
+
+@dataclass(slots=True)
 class CongestionChange(Event):
     """The congestion state changed: sizes in octets; `why` names the cause ("recovery", "timeout", ...)."""
 

@@ -76,7 +76,7 @@ def with_congestion_marked(packet: Packet) -> Packet | None:
     if isinstance(packet, ObjectPacket):
         if packet.congestion not in _ECN_CAPABLE:
             return None
-        marked = ObjectPacket(packet.content, packet.hop_limit, _CONGESTION_EXPERIENCED)
+        marked = ObjectPacket(packet.content, packet.hop_limit, packet.traffic_class | _CONGESTION_EXPERIENCED)
         marked.id = packet.id
         return marked
     octets = bytearray(packet.data())

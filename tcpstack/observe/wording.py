@@ -9,6 +9,7 @@ from ..core.events import (
     FaultHit,
     LossDetected,
     RetransmissionTimeout,
+    SoftError,
     StateChange,
 )
 from ..core.state import (
@@ -22,6 +23,7 @@ from ..core.state import (
     TIME_WAIT_TIMEOUT,
     USER_TIMEOUT,
 )
+from .printable import ending
 from .rows import LOSS, PLAIN, QUIET, RESET, STATE
 from .summary import account
 
@@ -62,6 +64,8 @@ def describe(event: Event, *, with_segment: bool = False) -> tuple[str, str]:
         return f"retransmission timeout: {waited} without an acknowledgement of seq {event.una}{count}", LOSS
     if isinstance(event, LossDetected):
         return f"loss detected: seq {event.una} has not arrived ({event.trigger})", LOSS
+    if isinstance(event, SoftError):
+        return f"ICMP error: {ending(event.error)}; the connection goes on for now", PLAIN
     if isinstance(event, CongestionChange):
         sizes = f"congestion window {event.cwnd_bytes}, threshold {event.ssthresh_bytes}"
         return f"{sizes}: {event.why}", QUIET

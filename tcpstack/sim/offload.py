@@ -87,7 +87,7 @@ class _Run:
             first.src, first.sport, first.dst, first.dport, first.seq, first.ack, last.flags, first.wnd,
             payload, size, first.options, packet_id=packet.id, gso_size=first.payload_len,
         )  # fmt: skip
-        return ObjectPacket(whole, packet.hop_limit, packet.congestion)
+        return ObjectPacket(whole, packet.hop_limit, packet.traffic_class)
 
 
 def _can_be_joined(packet: Packet, segment: Segment) -> bool:
@@ -101,7 +101,7 @@ def _can_be_joined(packet: Packet, segment: Segment) -> bool:
 def _ip_fields(packet: Packet) -> tuple[int, int] | bytes:
     """What of the IP header must be alike: all but addresses, lengths, checksum and Identification."""
     if isinstance(packet, ObjectPacket):
-        return packet.hop_limit, packet.congestion
+        return packet.hop_limit, packet.traffic_class
     octets = packet.buffers[0]
     return bytes(octets[:2]) + bytes(octets[6:9]) if octets[0] >> 4 == 4 else bytes(octets[:4]) + bytes(octets[6:8])
 

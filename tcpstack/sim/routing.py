@@ -31,7 +31,7 @@ def with_hop_counted(packet: Packet) -> Packet | None:
     if isinstance(packet, ObjectPacket):
         if packet.hop_limit <= 1:
             return None
-        passed = ObjectPacket(packet.content, packet.hop_limit - 1, packet.congestion)
+        passed = ObjectPacket(packet.content, packet.hop_limit - 1, packet.traffic_class)
         passed.id = packet.id
         return passed
     data = bytearray(packet.data())

@@ -86,7 +86,7 @@ class Stack:
         self._isn = InitialSequenceNumbers(self._random.randbytes(16))
         self._connections: dict[FourTuple, Connection] = {}
         self._unclaimed = Unclaimed(
-            mtu, self.config.challenge_ack_ns, self.counters, tracer, self._choose_iss, self._emit, self._establish
+            mtu, self.config, self.counters, tracer, self._choose_iss, self._emit, self._establish
         )
         self._listeners = self._unclaimed.listeners
         self._records = self._unclaimed.records
@@ -346,7 +346,7 @@ class Stack:
         sent = 0
         for segment in connection.transmit(now_ns, QUANTUM_BYTES):
             sent += segment.payload_len
-            self._emit(segment, connection.state, now_ns)
+            self._emit(segment, connection.state, now_ns, connection.ip_fields)
         if sent >= QUANTUM_BYTES:
             self._dirty[connection] = None
         if connection.state in RETIRED:
@@ -354,13 +354,14 @@ class Stack:
         else:
             self._deadlines.arm(connection)
 
-    def _emit(self, segment: Segment, state: int, now_ns: int) -> None:
+    def _emit(self, segment: Segment, state: int, now_ns: int, ip_fields: tuple[int, int]) -> None:
         segment.packet_id = self._next_packet_id()
         if self.tracer is not None:
             flow = (segment.src, segment.sport, segment.dst, segment.dport)
             self.tracer(SegmentOut(now_ns, flow, segment, state))
         partial = self.offload.checksum or segment.gso_size > 0
-        self.send_packet(self._codec.encode(segment, partial), now_ns)
+        hop_limit, traffic_class = ip_fields
+        self.send_packet(self._codec.encode(segment, partial, hop_limit, traffic_class), now_ns)
 
     # ------------------------------------------------------------------ tables
 

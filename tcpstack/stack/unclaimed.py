@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ..core import listen, timewait
 from ..core import state as st
 from ..core.closed import answer_closed, is_connection_attempt
+from ..core.config import Config
 from ..core.events import SegmentIn, StateChange, Tracer
 from ..core.listen import SynRecord
 from ..core.segment import FourTuple, Segment
@@ -24,32 +25,32 @@ from .timewait import TimeWaitTable
 class Unclaimed:
     """listeners, records, time_waits  the three tables
 
-    mtu         of the device             challenge_ack_ns  TIME-WAIT's limit (Config)
-    counters    refusals are counted in   choose_iss        (flow, number that it must exceed or None, now_ns) -> ISS
-    emit        takes (segment, state that it leaves from, now_ns)
+    mtu         of the device             config      the stack's: for what is neither a connection's nor a listener's
+    counters    refusals are counted in   choose_iss  (flow, number that it must exceed or None, now_ns) -> ISS
+    emit        takes (segment, state that it leaves from, now_ns, Config.ip_fields)
     establish   takes (record, listener, the segment that acknowledges our SYN, now_ns)
     """
 
     __slots__ = (
-        "_challenge_ack_ns", "_choose_iss", "_counters", "_emit", "_establish", "_mtu", "_tracer", "listeners",
+        "_choose_iss", "_config", "_counters", "_emit", "_establish", "_mtu", "_tracer", "listeners",
         "records", "time_waits",
     )  # fmt: skip
 
     def __init__(
         self,
         mtu: int,
-        challenge_ack_ns: int,
+        config: Config,
         counters: Counter[str],
         tracer: Tracer | None,
         choose_iss: Callable[[FourTuple, int | None, int], int],
-        emit: Callable[[Segment, int, int], None],
+        emit: Callable[[Segment, int, int, tuple[int, int]], None],
         establish: Callable[[SynRecord, Listener, Segment, int], None],
     ) -> None:
         self.listeners = Listeners()
         self.records = SynQueue()
         self.time_waits = TimeWaitTable()
         self._mtu = mtu
-        self._challenge_ack_ns = challenge_ack_ns
+        self._config = config
         self._counters = counters
         self._tracer = tracer
         self._choose_iss = choose_iss
@@ -94,7 +95,8 @@ class Unclaimed:
                 assert record is not None
                 self._drop_record(record, listener)
                 self._trace_move(flow, st.SYN_RECEIVED, st.ABORT, now_ns)
-                self._emit(listen.abort(record, "RST: the listener closed"), st.CLOSED, now_ns)
+                rst = listen.abort(record, "RST: the listener closed")
+                self._emit(rst, st.CLOSED, now_ns, listener.config.ip_fields)
 
     # ------------------------------------------------------------------ CLOSED and LISTEN
 
@@ -104,10 +106,10 @@ class Unclaimed:
         listener = self.listeners.find(segment.dst, segment.dport)
         if listener is None:
             self._trace_in(segment, flow, st.CLOSED, st.CLOSED, now_ns)
-            self._answer(answer_closed(segment, "RST: nobody listens on this port"), st.CLOSED, now_ns)
+            self._answer(answer_closed(segment, "RST: nobody listens on this port"), st.CLOSED, now_ns, self._config)
         elif not is_connection_attempt(segment.flags):
             self._trace_in(segment, flow, st.LISTEN, st.LISTEN, now_ns)
-            self._answer(listen.answer_listen(segment), st.LISTEN, now_ns)
+            self._answer(listen.answer_listen(segment), st.LISTEN, now_ns, listener.config)
         elif listener.full or listener.records >= SYN_QUEUE:
             # Not refused: the peer sends its SYN again, and by then there may be room.
             self._counters["accept_queue_full" if listener.full else "syn_queue_full"] += 1
@@ -129,8 +131,8 @@ class Unclaimed:
         self.records.add(record, replaced)
         self._trace_move(flow, st.LISTEN, st.RCV_SYN, now_ns)
         self._trace_in(segment, flow, st.LISTEN, st.SYN_RECEIVED, now_ns)
-        reason = "SYN,ACK: answers the SYN with our ISN"
-        self._emit(listen.syn_ack(record, listener.config, reason), st.SYN_RECEIVED, now_ns)
+        syn_ack = listen.syn_ack(record, listener.config, "SYN,ACK: answers the SYN with our ISN")
+        self._emit(syn_ack, st.SYN_RECEIVED, now_ns, listener.config.ip_fields)
 
     # ------------------------------------------------------------------ SYN-RECEIVED
 
@@ -155,7 +157,7 @@ class Unclaimed:
             if replaced is not None:
                 self.time_waits.restart(replaced, now_ns)  # MAY-2, condition 2
         self._trace_in(segment, record.flow, st.SYN_RECEIVED, after, now_ns)
-        self._answer(answer, after, now_ns)
+        self._answer(answer, after, now_ns, listener.config)
 
     def _on_record_timer(self, record: SynRecord, now_ns: int) -> None:
         listener = self._listener_of(record)
@@ -165,7 +167,7 @@ class Unclaimed:
             self._trace_move(record.flow, st.SYN_RECEIVED, st.USER_TIMEOUT, now_ns)
             return
         self.records.rearm(record)
-        self._emit(answer, st.SYN_RECEIVED, now_ns)
+        self._emit(answer, st.SYN_RECEIVED, now_ns, listener.config.ip_fields)
 
     def _listener_of(self, record: SynRecord) -> Listener:
         listener = self.listeners.find(record.flow[0], record.flow[1])
@@ -181,7 +183,7 @@ class Unclaimed:
     def _on_time_wait_segment(self, entry: TimeWait, segment: Segment, now_ns: int) -> None:
         flow = entry.flow
         listening = self.listeners.find(segment.dst, segment.dport) is not None
-        verdict, answer = timewait.on_time_wait(entry, segment, listening, self._challenge_ack_ns, now_ns)
+        verdict, answer = timewait.on_time_wait(entry, segment, listening, self._config.challenge_ack_ns, now_ns)
         if verdict == timewait.NEW_INCARNATION:
             self._on_new_segment(segment, flow, entry, now_ns)
             return
@@ -195,13 +197,13 @@ class Unclaimed:
         else:
             self.time_waits.update(entry)
         self._trace_in(segment, flow, st.TIME_WAIT, after, now_ns)
-        self._answer(answer, after, now_ns)
+        self._answer(answer, after, now_ns, self._config)
 
     # ------------------------------------------------------------------ what is said and seen
 
-    def _answer(self, segment: Segment | None, state: int, now_ns: int) -> None:
+    def _answer(self, segment: Segment | None, state: int, now_ns: int, config: Config) -> None:
         if segment is not None:
-            self._emit(segment, state, now_ns)
+            self._emit(segment, state, now_ns, config.ip_fields)
 
     def _trace_in(self, segment: Segment, flow: FourTuple, before: int, after: int, now_ns: int) -> None:
         if self._tracer is not None:

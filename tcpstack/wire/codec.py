@@ -21,14 +21,14 @@ from .packet import Packet
 class Codec:
     """decode       a packet's content, or Dropped; never raises, whatever the octets
     encode       the packet of a segment, a superpacket where its gso_size says so; the second argument says whether
-                 the device completes the checksum
+                 the device completes the checksum, the others are hop limit and traffic class
     encode_icmp  the packet of a message
 
     Packets get the content's packet_id as their id.
     """
 
     decode: Callable[[Packet], Segment | IcmpMessage | Dropped]
-    encode: Callable[[Segment, bool], Packet]
+    encode: Callable[[Segment, bool, int, int], Packet]
     encode_icmp: Callable[[IcmpMessage], Packet]
 
 

@@ -74,7 +74,9 @@ def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
     return Dropped("ip_unknown_version")
 
 
-def encode(segment: Segment, partial: bool = False, *, hop_limit: int = 64, ident: int = 0) -> Packet:
+def encode(
+    segment: Segment, partial: bool = False, hop_limit: int = 64, traffic_class: int = 0, *, ident: int = 0
+) -> Packet:
     """The packet for a segment: buffers are one bytes object with all headers, then the segment's own chunks.
 
     With `partial` the checksum field holds the pseudo-header's sum, for the device to complete. A superpacket's lengths
@@ -106,13 +108,15 @@ def encode(segment: Segment, partial: bool = False, *, hop_limit: int = 64, iden
     if tcp_len > 0xFFFF - (20 if len(src) == 4 else 0):
         raise ValueError(f"a segment of {tcp_len} octets does not fit into an IP packet")
     if len(src) == 4:
-        ip_total = 0x4500 + 20 + tcp_len + ident + DONT_FRAGMENT + (hop_limit << 8 | PROTOCOL_TCP) + addresses
+        ip_total = (0x4500 | traffic_class) + 20 + tcp_len + ident + DONT_FRAGMENT
+        ip_total += (hop_limit << 8 | PROTOCOL_TCP) + addresses
         header = _IPV4_TCP.pack(
-            0x45, 0, 20 + tcp_len, ident, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, complement(ip_total),
+            0x45, traffic_class, 20 + tcp_len, ident, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, complement(ip_total),
             src, dst, *tcp_fields,
         )  # fmt: skip
     else:
-        header = _IPV6_TCP.pack(6 << 28, tcp_len, PROTOCOL_TCP, hop_limit, src, dst, *tcp_fields)
+        version_class = 6 << 28 | traffic_class << 20
+        header = _IPV6_TCP.pack(version_class, tcp_len, PROTOCOL_TCP, hop_limit, src, dst, *tcp_fields)
     state = CHECKSUM_PARTIAL if partial else CHECKSUM_UNVERIFIED
     return Packet((header + options, *payload), state, segment.gso_size, segment.packet_id)
 

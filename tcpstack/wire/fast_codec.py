@@ -57,7 +57,7 @@ def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
     return dpkt_codec.decode(packet)
 
 
-def encode(segment: Segment, partial: bool = False, *, hop_limit: int = 64) -> Packet:
+def encode(segment: Segment, partial: bool = False, hop_limit: int = 64, traffic_class: int = 0) -> Packet:
     """The packet for a segment, octet for octet as dpkt_codec.encode makes it; raises ValueError where that does."""
     src = segment.src
     dst = segment.dst
@@ -80,17 +80,18 @@ def encode(segment: Segment, partial: bool = False, *, hop_limit: int = 64) -> P
         length = 20 + tcp_len
         if length > LARGEST_PACKET:
             raise ValueError(f"a segment of {tcp_len} octets does not fit into an IP packet")
+        version_tos = 0x4500 | traffic_class
         hops_protocol = hop_limit << 8 | PROTOCOL_TCP
-        ip_checksum = -(0x4500 + length + DONT_FRAGMENT + hops_protocol + addresses) % 0xFFFF
+        ip_checksum = -(version_tos + length + DONT_FRAGMENT + hops_protocol + addresses) % 0xFFFF
         header = _pack_ipv4_tcp(
-            0x4500, length, DONT_FRAGMENT, hops_protocol << 16 | ip_checksum, src, dst,
+            version_tos, length, DONT_FRAGMENT, hops_protocol << 16 | ip_checksum, src, dst,
             segment.sport, segment.dport, segment.seq, segment.ack, offset_flags, segment.wnd, checksum, segment.up,
         )  # fmt: skip
     else:
         if tcp_len > LARGEST_PACKET:
             raise ValueError(f"a segment of {tcp_len} octets does not fit into an IP packet")
         header = _pack_ipv6_tcp(
-            6 << 28, tcp_len, PROTOCOL_TCP, hop_limit, src, dst,
+            6 << 28 | traffic_class << 20, tcp_len, PROTOCOL_TCP, hop_limit, src, dst,
             segment.sport, segment.dport, segment.seq, segment.ack, offset_flags, segment.wnd, checksum, segment.up,
         )  # fmt: skip
     if options:

@@ -19,23 +19,28 @@ _TCP_HEADER_BYTES = 20
 
 
 class ObjectPacket(Packet):
-    """A packet whose content was never encoded. `hop_limit` is what routers count down,
-    `congestion` the two bits of ECN (RFC 3168 5)."""
+    """A packet whose content was never encoded. `hop_limit` is what routers count down, `traffic_class` the octet of
+    that name, Type of Service in IPv4."""
 
-    __slots__ = ("congestion", "content", "hop_limit", "size")
+    __slots__ = ("content", "hop_limit", "size", "traffic_class")
 
-    def __init__(self, content: Segment | IcmpMessage, hop_limit: int = 64, congestion: int = 0) -> None:
+    def __init__(self, content: Segment | IcmpMessage, hop_limit: int = 64, traffic_class: int = 0) -> None:
         gso_size = content.gso_size if isinstance(content, Segment) else 0
         super().__init__((), CHECKSUM_VERIFIED, gso_size, content.packet_id)
         self.content = content
         self.hop_limit = hop_limit
-        self.congestion = congestion
+        self.traffic_class = traffic_class
         header = 20 if len(content.src) == 4 else 40
         if isinstance(content, Segment):
             options = len(encode_options(content.options)) if content.options is not None else 0
             self.size = header + _TCP_HEADER_BYTES + options + content.payload_len
         else:
             self.size = header + 4 + len(content.body)
+
+    @property
+    def congestion(self) -> int:
+        """The two bits of ECN (RFC 3168 5)."""
+        return self.traffic_class & 3
 
     def __len__(self) -> int:
         return self.size
@@ -49,7 +54,7 @@ def wire_packet(packet: Packet) -> Packet:
     if not isinstance(packet, ObjectPacket):
         return packet
     if isinstance(packet.content, Segment):
-        return dpkt_codec.encode(packet.content, hop_limit=packet.hop_limit)
+        return dpkt_codec.encode(packet.content, False, packet.hop_limit, packet.traffic_class)
     return icmp.encode_icmp(packet.content, hop_limit=packet.hop_limit)
 
 
@@ -60,9 +65,9 @@ def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
     return dpkt_codec.decode(packet)
 
 
-def encode(segment: Segment, partial: bool) -> Packet:
+def encode(segment: Segment, partial: bool, hop_limit: int = 64, traffic_class: int = 0) -> Packet:
     """The segment's packet; there is no checksum to leave to anybody."""
-    return ObjectPacket(segment)
+    return ObjectPacket(segment, hop_limit, traffic_class)
 
 
 OBJECTS = Codec(decode, encode, ObjectPacket)

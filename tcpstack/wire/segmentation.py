@@ -152,7 +152,7 @@ def _divided_object(packet: ObjectPacket) -> list[Packet]:
     assert isinstance(packet.content, Segment), "gso_size is a segment's"
     pieces: list[Packet] = []
     for segment in divided(packet.content):
-        piece = ObjectPacket(segment, packet.hop_limit, packet.congestion)
+        piece = ObjectPacket(segment, packet.hop_limit, packet.traffic_class)
         piece.id = packet.id
         pieces.append(piece)
     return pieces

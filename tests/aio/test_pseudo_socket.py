@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 
 import pytest
 
 from tcpstack.aio.pseudo_socket import PseudoSocket, socket_address
+from tcpstack.core.config import Config
+from tcpstack.core.connection import Connection
 from tests.aio.conftest import Join, Pair
 from tests.aio.recorder import Recorder
+
+IP_OPTIONS = {
+    4: (socket.IPPROTO_IP, socket.IP_TOS, socket.IP_TTL),
+    16: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_UNICAST_HOPS),
+}
+"""Level, traffic class and hop limit, by the length of an address."""
 
 
 async def connected_socket(join: Join) -> tuple[PseudoSocket, Recorder]:
@@ -46,6 +55,39 @@ async def test_nodelay_switched_on_sends_what_nagle_held(join: Join, pair: Pair)
     assert conn.unsent_bytes == 4
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     assert conn.unsent_bytes == 0
+
+
+@pytest.mark.parametrize("address", [bytes((10, 9, 0, 1)), bytes(15) + b"\1"])
+def test_ip_header_options_act_on_the_connection(address: bytes) -> None:
+    conn = Connection((address, 1, address, 2), Config(hop_limit=9, traffic_class=8), 0, 1500)
+    sock = PseudoSocket(conn, socket_address(address, 1), socket_address(address, 2))
+    level, tos, ttl = IP_OPTIONS[len(address)]
+    assert [sock.getsockopt(level, option) for option in (tos, ttl)] == [8, 9]
+    sock.setsockopt(level, tos, 0xB8)
+    sock.setsockopt(level, ttl, (255).to_bytes(4, "little"))
+    assert (conn.traffic_class, conn.hop_limit) == (0xB8, 255)
+    sock.setsockopt(level, tos, 0x13)
+    assert sock.getsockopt(level, tos) == 0x10, "the bits of ECN are not the user's"
+    for option, value in ((tos, 256), (ttl, 0), (ttl, 256)):
+        with pytest.raises(OSError, match="must be") as raised:
+            sock.setsockopt(level, option, value)
+        assert raised.value.errno == errno.EINVAL
+    assert conn.ip_fields == (255, 0x10)
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_ip_header_options_of_the_other_family_and_of_listeners_are_refused(size: int) -> None:
+    conn = Connection((bytes(size), 1, bytes(size), 2), Config(), 0, 1500)
+    level, tos, ttl = IP_OPTIONS[20 - size]
+    sockets = (
+        PseudoSocket(conn, socket_address(bytes(size), 1), socket_address(bytes(size), 2)),
+        PseudoSocket(None, socket_address(bytes(20 - size), 1), None),
+    )
+    for sock, option in itertools.product(sockets, (tos, ttl)):
+        for call in (sock.setsockopt, sock.getsockopt):
+            with pytest.raises(OSError) as raised:
+                call(level, option, 4)
+            assert raised.value.errno == errno.ENOPROTOOPT
 
 
 async def test_error_option_has_the_errno_of_which_the_connection_died(join: Join) -> None:

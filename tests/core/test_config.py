@@ -86,3 +86,25 @@ def test_time_that_is_not_positive_is_refused_by_name(name: str) -> None:
 def test_unknown_congestion_controller_is_refused_and_the_known_are_listed() -> None:
     with pytest.raises(ValueError, match=r"congestion must be one of newreno.*'vegas'"):
         Config(congestion="vegas")
+
+
+@pytest.mark.rfc9293("MUST-49")
+def test_hop_limit_is_one_octet_and_not_zero() -> None:
+    assert [Config(hop_limit=value).hop_limit for value in (1, 255)] == [1, 255]
+    for value in (0, 256, -1):
+        with pytest.raises(ValueError, match=f"hop_limit must be 1 to 255, not {value}"):
+            Config(hop_limit=value)
+
+
+@pytest.mark.rfc9293("MUST-48")
+def test_traffic_class_is_one_octet_without_the_bits_of_ecn() -> None:
+    assert [Config(traffic_class=value).traffic_class for value in (0, 4, 252)] == [0, 4, 252]
+    for value in (1, 2, 3, 255, 256, -4):
+        with pytest.raises(ValueError, match=f"traffic_class must be 0 to 252 with the two bits of ECN 0, not {value}"):
+            Config(traffic_class=value)
+
+
+def test_variant_has_the_ip_fields_of_its_own_values() -> None:
+    variant = replace(Config(hop_limit=9), traffic_class=8)
+    assert variant.ip_fields == (9, 8)
+    assert "ip_fields" not in repr(variant)

@@ -48,4 +48,4 @@ def test_variant_has_the_limits_of_its_own_values() -> None:
 
 
 def test_derived_limits_do_not_show() -> None:
-    assert "limit" not in repr(Config())
+    assert "limit_bytes" not in repr(Config())

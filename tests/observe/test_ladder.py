@@ -7,7 +7,14 @@ import re
 
 import pytest
 
-from tcpstack.core.events import CongestionChange, LossDetected, RetransmissionTimeout, SegmentIn, StateChange
+from tcpstack.core.events import (
+    CongestionChange,
+    LossDetected,
+    RetransmissionTimeout,
+    SegmentIn,
+    SoftError,
+    StateChange,
+)
 from tcpstack.core.segment import Options
 from tcpstack.core.state import (
     ABORT,
@@ -348,6 +355,15 @@ class TestLoss:
         assert note.endswith("— retransmission timeout: 200 ms without an acknowledgement of seq 1 —")
         assert "seq 1 ack 1 len 5" in again
         assert "why: retransmission: timeout" in ladder.render()
+
+    def test_icmp_error_that_ends_nothing_is_a_note(self, script, ladder):
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        conversation.we("PSH,ACK", b"hello")
+        error = OSError(errno.EHOSTUNREACH, "No route to host")
+        conversation.tracer(SoftError(conversation.now_ns, conversation.flow, error))
+        _, note = rows(ladder.render())[-2:]
+        assert note.endswith("— ICMP error: host unreachable; the connection goes on for now —")
 
     def test_third_duplicate_ack_note_stands_after_the_segment_that_brought_it(self, script, ladder):
         conversation = script(ladder)

@@ -9,6 +9,7 @@ import pytest
 
 from tcpstack.core import state as st
 from tcpstack.core.config import Config
+from tcpstack.core.events import SoftError
 from tcpstack.core.readiness import CLOSED, RESET
 from tcpstack.core.segment import ACK, SYN, Segment
 from tcpstack.wire.dpkt_codec import encode
@@ -174,6 +175,40 @@ def test_established_errors_end_nothing(type: int, code: int) -> None:
     assert host.told == []
     host.hear(host.segment(ACK, IRS + 1, ISS + 5))
     assert connection.status()["unacknowledged_bytes"] == 0
+
+
+@pytest.mark.rfc9293("MUST-47", "3.9.1.8-reports")
+@pytest.mark.parametrize(
+    ("version", "type", "code", "number"),
+    [(4, 3, 1, errno.EHOSTUNREACH), (4, 3, 3, errno.ECONNREFUSED), (6, 1, 0, errno.ENETUNREACH)],
+)
+def test_established_error_is_told_the_tracer_when_it_arrives(version: int, type: int, code: int, number: int) -> None:
+    host = Scripted(version=version)
+    connection = host.established()
+    [sent] = host.send(connection, b"text")
+    host.events.clear()
+    host.hear_packets(error(version, type, code, sent))
+    [told] = host.events
+    assert isinstance(told, SoftError)
+    assert (told.time_ns, told.flow, told.error.errno) == (host.now_ns, connection.flow, number)
+    assert connection.state == st.ESTABLISHED
+
+
+def test_established_error_about_what_is_not_outstanding_is_not_told() -> None:
+    host = Scripted()
+    connection = host.established()
+    [sent] = host.send(connection, b"text")
+    host.hear(host.segment(ACK, IRS + 1, ISS + 5))
+    host.events.clear()
+    host.hear_packets(error(4, 3, 1, sent), error(4, 4, 0, sent))
+    assert host.events == []
+
+
+def test_syn_sent_error_that_ends_the_open_is_no_soft_one() -> None:
+    host = Scripted()
+    host.connect()
+    host.hear_packets(error(4, 3, 1, host.sent[0].segment))
+    assert not any(isinstance(event, SoftError) for event in host.events)
 
 
 @pytest.mark.rfc9293("SHLD-25")

@@ -246,9 +246,9 @@ def test_decode_what_is_not_plain_is_left_to_dpkt_codec(packet: Packet, declined
 # --- encode -----------------------------------------------------------------------------------------------------------
 
 
-def assert_same_packet(segment: Segment, partial: bool, hop_limit: int) -> None:
-    mine = fast_codec.encode(segment, partial, hop_limit=hop_limit)
-    its = dpkt_codec.encode(segment, partial, hop_limit=hop_limit)
+def assert_same_packet(segment: Segment, partial: bool, hop_limit: int, traffic_class: int = 0) -> None:
+    mine = fast_codec.encode(segment, partial, hop_limit, traffic_class)
+    its = dpkt_codec.encode(segment, partial, hop_limit, traffic_class)
     assert isinstance(mine.buffers, tuple)
     assert type(mine.buffers[0]) is bytes
     assert mine.buffers == its.buffers
@@ -256,9 +256,11 @@ def assert_same_packet(segment: Segment, partial: bool, hop_limit: int) -> None:
     assert (mine.checksum, mine.gso_size, mine.id) == (its.checksum, its.gso_size, its.id)
 
 
-@given(segments(), st.booleans(), st.integers(0, 255))
-def test_encode_gives_what_dpkt_codec_gives(segment: Segment, partial: bool, hop_limit: int) -> None:
-    assert_same_packet(segment, partial, hop_limit)
+@given(segments(), st.booleans(), st.integers(0, 255), st.integers(0, 255))
+def test_encode_gives_what_dpkt_codec_gives(
+    segment: Segment, partial: bool, hop_limit: int, traffic_class: int
+) -> None:
+    assert_same_packet(segment, partial, hop_limit, traffic_class)
 
 
 @both_families
@@ -274,6 +276,17 @@ def test_encode_where_a_sum_wraps_gives_what_dpkt_codec_gives(addresses: tuple[b
         for word in range(max(field - 2, 0), min(field + 3, 0x10000)):
             segment.dst = segment.dst[:-2] + word.to_bytes(2, "big")
             assert_same_packet(segment, partial, 64)
+
+
+@both_families
+@pytest.mark.parametrize("traffic_class", [0xB8, 0xFF])
+def test_decode_with_a_traffic_class_is_plain(
+    addresses: tuple[bytes, bytes], traffic_class: int, declined: list[Packet]
+) -> None:
+    packet = fast_codec.encode(a_segment(addresses, b"text"), False, 9, traffic_class)
+    segment = fast_codec.decode(Packet((packet.data(),)))
+    assert isinstance(segment, Segment)
+    assert (segment.text(), declined) == (b"text", [])
 
 
 @pytest.mark.parametrize(("addresses", "most"), [(V4, 65_495), (V6, 65_515)], ids=["v4", "v6"])

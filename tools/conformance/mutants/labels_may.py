@@ -13,8 +13,8 @@ MAY: tuple[Mutant, ...] = (
     Mutant("MAY-3", "an MSS option only where it is asked for",
            "Options(our_mss, window", "Options(our_mss if answering else None, window"),
     Mutant("MAY-4", "each packet has its own identification",
-           "0x45, 0, 20 + tcp_len, ident, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, complement(ip_total)",
-           "0x45, 0, 20 + tcp_len, segment.packet_id, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, "
+           "0x45, traffic_class, 20 + tcp_len, ident, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, complement(ip_total)",
+           "0x45, traffic_class, 20 + tcp_len, segment.packet_id, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, "
            "complement(ip_total + segment.packet_id)"),
     Mutant("MAY-8", "a segment is always on offer",
            "        wnd = offered - nxt\n", "        wnd = max(offered - nxt, self.mss)\n"),

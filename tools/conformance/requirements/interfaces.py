@@ -7,7 +7,6 @@ from ..model import Requirement, applications, in_part, met, unmet
 NO_SOURCE_ROUTES = "deliberately: a source route lets its sender choose whom our answers pass, hosts refuse them by \
 default and routers drop them (RFC 7126 4.3, RFC 5095). On IPv4 the option is ignored (MUST-50) and answers go \
 straight back; a packet with an IPv6 routing header is dropped"
-NO_DIFFSERV = "the traffic class is always zero; not yet"
 
 INTERFACES: tuple[Requirement, ...] = (
     met("MUST-41", "3.9.1.1", "A passive OPEN makes a new record or fails; it changes no other.",
@@ -28,19 +27,19 @@ INTERFACES: tuple[Requirement, ...] = (
     met("SHLD-28", "3.9.1.2", "Segments are of the maximum size whenever possible.", "Sender._new_chunk"),
     unmet("MAY-17", "3.9.1.3", "A received PSH is passed on.", "a stream of octets has no place for it"),
     unmet("MAY-14", "3.9.1.7", "A FLUSH call.", "nobody asks for it"),
-    in_part("MUST-47", "3.9.1.8", "Soft errors are reported to the application.",
-            "Connection.on_unreachable", "core/events.py:RetransmissionTimeout",
-            but="timeouts are, to the tracer; an ICMP error is told only when the connection ends of it"),
+    met("MUST-47", "3.9.1.8", "Soft errors are reported to the application: to its tracer.",
+        "Connection.on_unreachable", "SoftError", "core/events.py:RetransmissionTimeout"),
     in_part("3.9.1.8-reports", "3.9.1.8", "The reports include ICMP errors, excessive retransmissions, and the advance "
-            "of the urgent pointer.", "core/events.py:RetransmissionTimeout",
-            but="retransmissions only (MUST-47, MUST-32)"),
+            "of the urgent pointer.", "SoftError", "core/events.py:RetransmissionTimeout",
+            but="nothing is told of the urgent pointer (MUST-32)"),
     met("SHLD-20", "3.9.1.8", "Who wants no such reports sets no tracer.", "core/events.py:Tracer"),
-    unmet("MUST-48", "3.9.1.9", "The application sets the Differentiated Services field.", NO_DIFFSERV),
-    unmet("SHLD-21", "3.9.1.9", "It can change that during the connection.", NO_DIFFSERV),
-    unmet("SHLD-22", "3.9.1.9", "It is passed to IP unchanged.", NO_DIFFSERV),
+    met("MUST-48", "3.9.1.9", "The application sets the Differentiated Services field.",
+        "Config.traffic_class", "PseudoSocket.setsockopt"),
+    met("SHLD-21", "3.9.1.9", "It can change that during the connection.", "Connection.traffic_class"),
+    met("SHLD-22", "3.9.1.9", "It is passed to IP unchanged.", "Stack._emit"),
     applications("SHLD-23", "3.9.2", "Applications do not change it during a connection."),
-    unmet("MAY-9", "3.9.1.9", "The received one is passed up.", NO_DIFFSERV),
-    unmet("MUST-49", "3.9.2", "The TTL can be configured.", "it is always 64; not yet"),
+    unmet("MAY-9", "3.9.1.9", "The received one is passed up.", "nobody asks for it"),
+    met("MUST-49", "3.9.2", "The TTL can be configured.", "Config.hop_limit", "PseudoSocket.setsockopt"),
     met("MUST-50", "3.9.2", "IP options that TCP does not understand are ignored.",
         "_decode_ipv4", "_options_can_be_skipped"),
     unmet("MAY-10", "3.9.2", "The IP Timestamp option.", "ignored like any other (MUST-50)"),
