@@ -30,6 +30,9 @@ def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Both, but where a test says that it is not about the loop."""
+    if item.get_closest_marker("any_loop") is not None:
+        return {"uvloop": uvloop.new_event_loop}
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.SelectorEventLoop}
 
 

@@ -26,8 +26,9 @@ _TYPE_TUN = 1  # <linux/if_tun.h>; a TAP has 2
 class TunInterface:
     """owner, group  the ids that may attach; None for no such limit: with neither, anybody may
     in_use        whether a program is attached
-    is_plain      whether attaching as `serve` does would leave its flags as they are: a single queue, neither packet
-                  information nor virtio headers
+    has_headers   whether virtio headers go before its packets, which whoever attaches says anew
+    is_plain      whether attaching as `serve` does would leave its other flags as they are: a single queue, no packet
+                  information
     """
 
     name: str
@@ -35,6 +36,7 @@ class TunInterface:
     group: int | None
     persistent: bool
     in_use: bool
+    has_headers: bool
     is_plain: bool
     is_multi_queue: bool
     up: bool
@@ -77,7 +79,7 @@ def try_to_attach(device: TunInterface) -> DeviceError | None:
     changes but that it has a carrier meanwhile. Only for one that is persistent and plain: another one would
     lose flags that its owner gave it, and one that vanished meanwhile could be made anew."""
     try:
-        TunDevice.open(device.name).close()
+        TunDevice.open(device.name, offload=device.has_headers).close()
     except DeviceError as error:
         return error
     return None
@@ -99,7 +101,8 @@ def _interface(link: Any, addresses: Sequence[Interface]) -> TunInterface:
         group=data("group"),
         persistent=bool(data("persist")),
         in_use=bool(link.get("carrier")),
-        is_plain=not (data("pi") or data("vnet_hdr") or data("multi_queue")),
+        has_headers=bool(data("vnet_hdr")),
+        is_plain=not (data("pi") or data("multi_queue")),
         is_multi_queue=bool(data("multi_queue")),
         up=bool(link["flags"] & _IFF_UP),
         mtu=link.get("mtu"),

@@ -62,7 +62,9 @@ def main(parent: int) -> None:
         return  # it has ended already
     for line in sys.stdin:
         start, count = map(int, line.split())
-        print(json.dumps(asdict(play_batch(start, count))), flush=True)
+        # In one write, also where PYTHONUNBUFFERED is set: whoever has seen half a line waits for the rest.
+        sys.stdout.write(json.dumps(asdict(play_batch(start, count))) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

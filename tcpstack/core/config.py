@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .congestion import CONTROLLERS
+from .timers import NEVER
 
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -106,11 +107,15 @@ class Config:
         if self.congestion not in CONTROLLERS:
             raise ValueError(f"congestion must be one of {', '.join(CONTROLLERS)}, not {self.congestion!r}")
         for name in (
-            "syn_r2_ns", "syn_received_r2_ns", "r2_ns", "persist_max_ns", "swnd_override_ns",
+            "rto_max_ns", "syn_r2_ns", "syn_received_r2_ns", "r2_ns", "persist_max_ns", "swnd_override_ns",
             "time_wait_ns", "fin_wait_2_ns",
         ):  # fmt: skip
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be a positive number of nanoseconds, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < NEVER:
+                raise ValueError(
+                    f"{name} must be a positive number of nanoseconds below 2^63, not {getattr(self, name)}"
+                )
+        if self.challenge_ack_ns >= NEVER:
+            raise ValueError(f"challenge_ack_ns must be below 2^63 nanoseconds, not {self.challenge_ack_ns}")
 
     def _check_buffers(self) -> None:
         for begin, most in (

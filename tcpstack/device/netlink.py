@@ -18,8 +18,9 @@ from typing import Any
 from .base import DeviceError
 
 TXQUEUELEN = 2000
-"""Packets that may wait for us in the kernel, on a device that is ours alone. The kernel's own 500 are full
-after 730,000 octets at an MTU of 1500: two peers that fill 512 KiB windows at once lose packets to that."""
+"""Packets that may wait for us in the kernel, on a device that is ours alone. Without offload, the kernel's own 500 are
+full after 730,000 octets at an MTU of 1500: three peers that fill windows of 256 KiB at once lose packets to that, and
+so does one whose window has grown."""
 
 _IFA_F_NODAD = 0x02  # <linux/if_addr.h>
 _RTN_LOCAL = 2  # <linux/rtnetlink.h>

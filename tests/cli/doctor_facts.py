@@ -20,7 +20,8 @@ HERE = Machine(
 DENIED = DeviceError(errno.EPERM, "this process may not make a user namespace: run as root")
 SUDO = "run it as root: put `sudo` before the command"
 IDLE = TunInterface(
-    name="tun0", owner=1000, group=None, persistent=True, in_use=False, is_plain=True, is_multi_queue=False, up=True,
+    name="tun0", owner=1000, group=None, persistent=True, in_use=False, has_headers=False, is_plain=True,
+    is_multi_queue=False, up=True,
     mtu=1500, addresses=(ip_interface("10.9.0.1/24"), ip_interface("fd09::1/64")),
 )  # fmt: skip
 

@@ -129,6 +129,20 @@ def test_process_that_was_killed_is_told_of_with_its_seeds(searching: Search) ->
     )
 
 
+def test_answer_of_a_process_is_one_write_however_python_buffers() -> None:
+    words = (sys.executable, "-m", "tcpstack.cli.fuzz_worker", str(os.getpid()))
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=PROJECT, env=env, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("7 1\n")
+        process.stdin.flush()
+        assert process.stdout.readline().endswith("}\n")
+        assert "\nsyscw: 1\n" in Path(f"/proc/{process.pid}/io").read_text()
+        process.stdin.close()
+
+
 def test_ctrl_c_of_a_terminal_while_processes_start_shows_no_traceback(tmp_path: Path) -> None:
     """A terminal sends it to the whole process group."""
     words = (sys.executable, "-m", "tcpstack", "fuzz", "--seconds", "60", "--save", str(tmp_path))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from tcpstack.core.config import MILLISECOND_NS, SECOND_NS, Config
+from tcpstack.core.listen import SynRecord
+from tcpstack.core.segment import SYN, FourTuple, Segment
+from tcpstack.core.timewait import TimeWait
+
+FLOW: FourTuple = (bytes((10, 9, 0, 2)), 80, bytes((10, 9, 0, 1)), 4000)
 
 
 @pytest.mark.rfc9293("MUST-40")
@@ -81,6 +86,28 @@ def test_retransmission_timeouts_out_of_order_are_refused(timeouts: dict[str, in
 def test_time_that_is_not_positive_is_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Config(**{name: 0})
+
+
+TIMES = [field.name for field in fields(Config) if field.name.endswith("_ns")]
+BOUNDED_BY_ANOTHER = {"delayed_ack_ns", "rto_initial_ns", "rto_min_ns"}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_time_that_would_end_after_all_deadlines_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match="rto_max_ns" if name.startswith("rto") else name):
+        Config(**{name: 1 << 63})
+
+
+@pytest.mark.parametrize("name", sorted({*TIMES} - BOUNDED_BY_ANOTHER))
+def test_longest_time_is_taken_and_kept_in_syn_records_and_time_wait_entries(name: str) -> None:
+    config = Config(**{name: (1 << 63) - 1})
+    late_ns = (1 << 63) - 1  # of the clock
+
+    record = SynRecord(Segment(*FLOW[2:], *FLOW[:2], 7, 0, SYN, 1000), 9, 1500, config, late_ns)
+    entry = TimeWait(FLOW, 1, 2, 3, 4, config.time_wait_ns, late_ns)
+
+    assert SynRecord.unpack(FLOW, record.pack()).expires_ns == late_ns + config.syn_received_r2_ns
+    assert TimeWait.unpack(FLOW, config.time_wait_ns, entry.pack()).expires_ns == late_ns + config.time_wait_ns
 
 
 def test_unknown_congestion_controller_is_refused_and_the_known_are_listed() -> None:

@@ -1,7 +1,8 @@
 """Runs a subcommand again and again, ended in each way in turn. For test_cli_leaks.py, which starts it as process 1 of
 namespaces of its own: whatever is left, of ours or of our children's, is in them.
 
-usage: leak_rounds.py SUBCOMMAND ROUNDS. A JSON object on stdout: the statuses by way, and what is there at the end.
+usage: leak_rounds.py SUBCOMMAND ROUNDS. A JSON object on stdout: the statuses by way, and what is there at the end:
+processes, interfaces, and whether a network namespace is, which may be one without a process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any
 
 AT_A_TIME = 3
 NAMESPACES = 8
-"""That may be there at once: those that stay would use them up."""
+"""That may be there at once, our own among them."""
+MOST_NAMESPACES = Path("/proc/sys/user/max_net_namespaces")
 PATIENCE_S = 10.0
 """How long the kernel may take over those that are on their way out, which it counts until they are wholly gone."""
 
@@ -100,9 +102,20 @@ def others() -> list[str]:
     return found
 
 
+def has_namespaces() -> bool:
+    """Whether a network namespace stays beside our own, whoever holds it: then there is no room for a second one."""
+    MOST_NAMESPACES.write_text("2")
+    limit = time.monotonic() + PATIENCE_S
+    while subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode != 0:
+        if time.monotonic() > limit:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def main(subcommand: str, rounds: int) -> dict[str, Any]:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    Path("/proc/sys/user/max_net_namespaces").write_text(str(NAMESPACES))
+    MOST_NAMESPACES.write_text(str(NAMESPACES))
     statuses: dict[str, set[int]] = defaultdict(set)
     said: set[str] = set()
     with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
@@ -116,6 +129,7 @@ def main(subcommand: str, rounds: int) -> dict[str, Any]:
         "statuses": {way: sorted(found) for way, found in statuses.items()},
         "said": sorted(said),
         "processes": others(),
+        "namespaces": has_namespaces(),
         "interfaces": [name for _, name in socket.if_nameindex()],
     }
 

@@ -51,6 +51,7 @@ def complaints(path):
     ]
 
 
+@pytest.mark.any_loop
 async def test_capture_of_all_kernel_tests_has_no_fault_but_those_made_on_purpose(stack, namespace, capture):
     # One connection at least, also when this test runs alone.
     await namespace.run("curl", "-s", "http://10.9.0.2:99/")

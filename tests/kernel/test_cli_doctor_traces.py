@@ -33,13 +33,24 @@ def test_idle_device_of_ours_is_as_before_when_it_has_been_attached_to() -> None
 
 
 def test_device_that_would_lose_its_flags_is_left_alone() -> None:
-    done = shell(f"ip tuntap add tun0 mode tun vnet_hdr user root; {SHOW} >&2; $DOCTOR --json; {SHOW} >&2")
+    done = shell(f"ip tuntap add tun0 mode tun pi user root; {SHOW} >&2; $DOCTOR --json; {SHOW} >&2")
+    report = only(done)
+    before, after = done.stderr.splitlines()
+    assert "pi on" in before
+    assert before == after
+    assert report["persistent_device"]["tried"] == "asking netlink for TUN devices"
+    assert "not tried" in report["serve"]["does"]
+
+
+def test_device_that_serve_has_used_keeps_the_flag_of_its_headers_and_works_again() -> None:
+    use = '"$PYTHON" -c "from tcpstack.device.tun import TunDevice; TunDevice.open(\'tun0\').close()"'
+    script = f"./setup_tun.sh up >/dev/null; {use}; {SHOW} >&2; $DOCTOR --json; {SHOW} >&2"
+    done = shell(script, PYTHON=sys.executable, TCPSTACK_OFFLOAD="on")
     report = only(done)
     before, after = done.stderr.splitlines()
     assert "vnet_hdr on" in before
     assert before == after
-    assert report["persistent_device"]["tried"] == "asking netlink for TUN devices"
-    assert "not tried" in report["serve"]["does"]
+    assert (report["persistent_device"]["status"], report["serve"]["way"]) == ("ok", "persistent_device")
 
 
 def test_device_in_use_is_not_disturbed() -> None:

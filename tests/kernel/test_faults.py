@@ -34,6 +34,7 @@ def events():
     return []
 
 
+@pytest.mark.any_loop
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("host", ["10.9.0.2", "fd09::2"])
 async def test_2_megabytes_each_way_arrive_intact_despite(namespace, open_stack, events, rule, host, tmp_path):

@@ -139,6 +139,7 @@ def served(stack, talk):
     return stack.start_server(serve, port=PORT), result
 
 
+@pytest.mark.any_loop
 @with_and_without_offload
 @of_each_version
 @with_and_without_loss
@@ -166,6 +167,7 @@ async def test_kernel_sends_and_half_closes_and_we_answer(namespace, open_stack,
     assert not [name for name in stack.counters if "checksum" in name]
 
 
+@pytest.mark.any_loop
 @with_and_without_offload
 @of_each_version
 @with_and_without_loss
@@ -194,6 +196,7 @@ async def test_we_send_and_half_close_and_the_kernel_answers(namespace, open_sta
     assert not [name for name in stack.counters if "checksum" in name]
 
 
+@pytest.mark.any_loop
 @with_and_without_offload
 @of_each_version
 @with_and_without_loss
