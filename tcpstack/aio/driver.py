@@ -89,6 +89,8 @@ class Driver:
         self._running = True
         self._fd = self.device.fileno()
         self.stack.offload = offload = self.device.offload
+        if self.device.queue_packets is not None:
+            self.stack.queue_bytes = self.device.queue_packets * self.device.mtu
         # Where the device takes no superpackets they are made all the same, and divided at the last moment; and what
         # arrives is joined at the first: each crosses the engine at the cost of one segment. But where somebody
         # watches, each segment is to be seen.

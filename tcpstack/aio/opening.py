@@ -133,6 +133,7 @@ async def tun_device(
             queue = None if existed else netlink.TXQUEUELEN
             await asyncio.to_thread(netlink.configure, device.name, missing, mtu=new_mtu, txqueuelen=queue)
             device.mtu = new_mtu or device.mtu
+            device.queue_packets = queue or device.queue_packets
     except BaseException:
         device.close()
         raise

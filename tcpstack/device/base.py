@@ -35,6 +35,8 @@ class Device(Protocol):
     mtu       the largest packet that goes over the wire, in octets; superpackets are larger
     offload   what it does for those that send by it, for as long as it is open; what arrives may have as much left
               undone (wire/segmentation.py does it), but has not where there is none
+    queue_packets  how many packets may wait in it for us, where that is known to be bounded: a window far above that
+              overflows it
     on_ready  set by whoever reads: called (with no arguments, from any turn of the loop) when a device
               without a descriptor has packets to give; devices with a descriptor never call it
     """
@@ -45,6 +47,9 @@ class Device(Protocol):
 
     @property
     def offload(self) -> Offload: ...
+
+    @property
+    def queue_packets(self) -> int | None: ...
 
     def fileno(self) -> int:
         """A descriptor that polls readable when packets wait, or -1 where there is none (see on_ready)."""

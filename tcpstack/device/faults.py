@@ -92,6 +92,10 @@ class FaultyDevice:
         return replace(self._device.offload, unread=False)
 
     @property
+    def queue_packets(self) -> int | None:
+        return self._device.queue_packets
+
+    @property
     def on_ready(self) -> Callable[[], None] | None:
         return self._device.on_ready
 

@@ -75,6 +75,11 @@ class MemoryDevice:
         return True
 
     @property
+    def queue_packets(self) -> int:
+        """What may wait here."""
+        return self._queue_packets
+
+    @property
     def deadline_ns(self) -> int | None:
         """None: nothing is held back."""
         return None

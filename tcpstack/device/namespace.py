@@ -141,6 +141,8 @@ class Namespace:
         except BaseException:
             link.close()
             raise
+        if isinstance(end, TunDevice):
+            end.queue_packets = txqueuelen
         return cls(process, link, end, answer, rootless)
 
     @property

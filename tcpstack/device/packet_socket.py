@@ -64,7 +64,7 @@ class PacketSocketDevice:
                 it, that namespace ends with its last process, and the pair with it.
     """
 
-    __slots__ = ("_buffers", "_deleted", "_fd", "kernels_fd", "mtu", "name", "offload", "on_ready")
+    __slots__ = ("_buffers", "_deleted", "_fd", "kernels_fd", "mtu", "name", "offload", "on_ready", "queue_packets")
 
     def __init__(self, fd: int, name: str, mtu: int, kernels_fd: int, offload: bool = True) -> None:
         """Not for callers: `open` and `from_fd` make sure of what this takes on trust."""
@@ -73,6 +73,7 @@ class PacketSocketDevice:
         self.name = name
         self.mtu = mtu
         self.on_ready: Callable[[], None] | None = None
+        self.queue_packets: int | None = None  # octets bound it, not packets
         self.kernels_fd = kernels_fd
         self._fd = fd
         self._deleted = False

@@ -26,6 +26,9 @@ from .base import BATCH_BYTES, DeviceError, next_packet_id
 from .read_buffers import ReadBuffers
 
 TUN_NODE = "/dev/net/tun"
+KERNELS_QUEUE_PACKETS = 500
+"""The kernel's txqueuelen for a TUN device, unless somebody says otherwise (then set `queue_packets`)."""
+
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _IFNAMSIZ = 16
 _TUNGETIFF = 0x800454D2
@@ -66,7 +69,7 @@ class NoTunError(DeviceError):
 class TunDevice:
     """A TUN device as a `Device`: `open` attaches to one or creates it, `from_fd` takes a descriptor over."""
 
-    __slots__ = ("_buffers", "_fd", "_has_headers", "mtu", "name", "offload", "on_ready")
+    __slots__ = ("_buffers", "_fd", "_has_headers", "mtu", "name", "offload", "on_ready", "queue_packets")
 
     def __init__(self, fd: int, name: str, mtu: int, has_headers: bool, offload: bool) -> None:
         """Not for callers: `open` and `from_fd` make sure of what this takes on trust."""
@@ -75,6 +78,7 @@ class TunDevice:
         self.name = name
         self.mtu = mtu
         self.on_ready: Callable[[], None] | None = None
+        self.queue_packets: int | None = KERNELS_QUEUE_PACKETS
         self._fd = fd
         self._has_headers = has_headers
         self._buffers = ReadBuffers(_ROOM)

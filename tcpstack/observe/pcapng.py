@@ -154,6 +154,8 @@ class PacketDevice(Protocol):
     @property
     def offload(self) -> Offload: ...
     @property
+    def queue_packets(self) -> int | None: ...
+    @property
     def deadline_ns(self) -> int | None: ...
     def on_timer(self, now_ns: int) -> None: ...
     def close(self) -> None: ...
@@ -203,6 +205,10 @@ class PacketTap:
     @property
     def offload(self) -> Offload:
         return replace(self._device.offload, unread=False)
+
+    @property
+    def queue_packets(self) -> int | None:
+        return self._device.queue_packets
 
     @property
     def on_ready(self) -> Callable[[], None] | None:

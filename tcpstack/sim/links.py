@@ -33,6 +33,7 @@ class Interface:
         self.addresses = addresses
         self.mtu = 1500
         self.offload = NO_OFFLOAD
+        self.queue_packets: int | None = None
         self.on_ready: Callable[[], None] | None = None
         self.link: Link | None = None
         self.tracer: Tracer | None = None

@@ -16,7 +16,7 @@ SECOND_NS = 1_000_000_000
 
 
 class ScriptedDevice:
-    name, mtu, offload = "scripted", 1500, NO_OFFLOAD
+    name, mtu, offload, queue_packets = "scripted", 1500, NO_OFFLOAD, None
 
     def __init__(self) -> None:
         self.on_ready: Any = None
@@ -58,6 +58,7 @@ class ScriptedStack:
         self.deadline_ns: int | None = None
         self.timed_ns: list[int] = []
         self.has_connections = False
+        self.queue_bytes: int | None = None
         self.aborted: list[Any] = []
         self.raises: BaseException | None = None
 
@@ -237,3 +238,13 @@ async def test_wait_idle_returns_when_the_last_connection_is_gone_or_the_driver_
         parts.driver.after_activity()
         async with asyncio.timeout(1):
             await waiting
+
+
+async def test_windows_are_bounded_by_what_the_devices_queue_bears(parts: Fixture) -> None:
+    assert parts.stack.queue_bytes is None
+    device = ScriptedDevice()
+    device.queue_packets = 300  # type: ignore[assignment]
+    driver = Driver(parts.stack, device, asyncio.get_running_loop())  # type: ignore[arg-type]
+    driver.start()
+    driver.stop()
+    assert parts.stack.queue_bytes == 300 * device.mtu

@@ -92,6 +92,7 @@ async def test_our_reader_stops_for_three_seconds_and_nothing_is_lost(open_stack
     assert text.time_ns - update.time_ns < 150_000_000  # the kernel's own probe timer is 200 ms and more
 
 
+@pytest.mark.any_loop
 async def test_kernels_reader_stops_for_three_seconds_and_we_go_on_at_once(open_stack, namespace, events):
     stack = await open_stack(tracer=events.append)
 

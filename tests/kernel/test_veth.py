@@ -77,6 +77,7 @@ async def test_curl_gets_a_page(stack, namespace, host, tmp_path):
     assert isinstance(namespace.device, PacketSocketDevice)
 
 
+@pytest.mark.any_loop
 @behind_a_veth_pair
 @pytest.mark.parametrize("rule", ["reorder 5%", "corrupt 1%"])
 @pytest.mark.parametrize("host", ["10.9.0.2", "fd09::2"])
