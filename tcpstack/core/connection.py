@@ -440,9 +440,12 @@ class Connection:
         if news:
             self._soft_error = None  # the path works again
         if sender.sack is not None:
-            # Text that comes with nothing new in the ACK field tells nothing.
+            # Text that comes with nothing new in the ACK field tells nothing; nor does anything where all is
+            # acknowledged, but for what arrived twice.
             said = self._report(segment.options, ack)
-            if ack >= sender.una and sender.nxt > sender.una and (news or said.blocks or said.dsack or not segment.len):
+            outstanding = sender.nxt > sender.una or sender.sack.probing
+            tells = news or said.blocks or not segment.len
+            if ack >= sender.una and (said.dsack or (outstanding and tells)):
                 self._trace_recovery(sender.on_report(said, now_ns), now_ns)
         elif news:
             self._trace_recovery(sender.on_ack(ack, now_ns), now_ns)

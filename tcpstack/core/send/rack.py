@@ -67,10 +67,12 @@ class Rack:
     def on_in_order(self, sent_ns: int, end: int, now_ns: int) -> None:
         """As `on_delivered`, where everything up to `end` has arrived, each once and in order; of that, what was sent
         last left at `sent_ns`."""
-        self.rtt_ns = rtt_ns = now_ns - sent_ns
+        rtt_ns = now_ns - sent_ns
         self._note_min_rtt(rtt_ns or 1, now_ns)
-        self._fack = self._xmit_end = end
-        self._xmit_ns = sent_ns
+        if end > self._fack:
+            self._fack = end
+        if sent_ns > self._xmit_ns or (sent_ns == self._xmit_ns and end > self._xmit_end):
+            self._xmit_ns, self._xmit_end, self.rtt_ns = sent_ns, end, rtt_ns
         if self._dsack_round is not None:
             self.on_una(end)
 

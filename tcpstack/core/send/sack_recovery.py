@@ -30,6 +30,8 @@ NOT_IN_DOUBT, IN_DOUBT, ADVANCED = range(3)
 UNDONE = 4
 PROBE_REPAIRED = 5
 
+TLP_LEAST_NS = 2 * 1_000_000
+"""Two round trips may be less than a busy peer takes to be scheduled: two milliseconds at the least, as Linux."""
 TLP_MAX_ACK_DELAY_NS = 200 * 1_000_000
 """How long the peer may delay the acknowledgement of a single segment (RFC 8985 7.2)."""
 
@@ -86,8 +88,10 @@ class SackRecovery:
     @property
     def quiet(self) -> bool:
         """Whether an acknowledgement of something new can mean nothing but that."""
-        probed = self._probe_end is not None
-        return self.state == OPEN and not (probed or self.board.sacked_bytes or self.rack.reordering_seen)
+        board, probed = self.board, self._probe_end is not None
+        return self.state == OPEN and not (
+            probed or board.sacked_bytes or board.lost_bytes or self.rack.reordering_seen
+        )
 
     @property
     def probing(self) -> bool:
@@ -119,6 +123,8 @@ class SackRecovery:
     def on_sent(self, seq: int, end: int, now_ns: int) -> None:
         """New text left."""
         self.board.on_sent(seq, end, now_ns)
+        if self._frto == ADVANCED:
+            self._frto = IN_DOUBT  # what the next acknowledgement brings decides
         if self._prr is not None:
             self._prr.on_sent(end - seq)
 
@@ -126,8 +132,9 @@ class SackRecovery:
         """Text left again."""
         self.board.on_resent(seq, end, now_ns)
         self.forced = False
-        self._resent_bytes += end - seq
-        self._resent_first_ns = min(self._resent_first_ns, now_ns)
+        if self.state != OPEN:
+            self._resent_bytes += end - seq
+            self._resent_first_ns = min(self._resent_first_ns, now_ns)
         if self._prr is not None:
             self._prr.on_sent(end - seq)
 
@@ -147,30 +154,33 @@ class SackRecovery:
     ) -> int:
         """An acknowledgement of `una` or more. Returns what it means for the congestion controller.
 
-        On ENTERED the caller has the controller lower ssthresh, and then calls `begin`.
+        On ENTERED the caller has the controller lower ssthresh, and then calls `begin`; likewise where something else
+        is lost by the end of a recovery.
         """
         board, rack = self.board, self.rack
         lost_before = board.lost_bytes
         news = board.acknowledge(said.ack) if said.ack > una else []
         for left, right in said.blocks:
             news += board.sack(left, right)
+        self.forced = self.forced and board.lost_bytes > 0
         self.delivered_bytes = sum(each.end - each.seq for each in news)
         rack.on_delivered(news, said.echoed_ns, now_ns)
         rack.on_una(said.ack)
         if said.dsack is not None:
             self._on_dsack(said.dsack, nxt)
+        resent = self._resent_first_ns != NEVER or (self._probe_end is not None and self._probe_resent)
         repaired = self._on_probe_answered(said, una)
         original = self._frto != NOT_IN_DOUBT and any(not each.resent and each.end <= self._recover for each in news)
         if board.sacked_bytes or self.state != OPEN or rack.reordering_seen:
             self.detect_losses(mss_bytes, srtt_ns, now_ns)
-        if self.state != OPEN and self._is_spurious(said, una, original):
+        if self._is_spurious(said, una, original):
             return self._undo()
         if self.state == OPEN:
             if board.lost_bytes:
                 return ENTERED
             return PROBE_REPAIRED if repaired else NOTHING
         if said.ack >= self._recover and said.ack > una:
-            return self._recovered()
+            return self._recovered() if resent else self._undo()  # what was late came before anything went again
         if self.state == LOSS:
             self._go_on_after_timeout(said, una, nxt)
         elif self._prr is not None and self.delivered_bytes:
@@ -218,7 +228,7 @@ class SackRecovery:
 
     def probe_timeout_ns(self, srtt_ns: int, single: bool) -> int:
         """PTO (RFC 8985 7.2); `single`: no more than a segment is in flight, whose acknowledgement may be delayed."""
-        return 2 * srtt_ns + (TLP_MAX_ACK_DELAY_NS if single else 0)
+        return max(2 * srtt_ns, TLP_LEAST_NS) + (TLP_MAX_ACK_DELAY_NS if single else 0)
 
     def on_probe(self, end: int, resent: bool) -> None:
         """A tail loss probe leaves, up to `end`; `resent`: of text that had left before."""
@@ -244,7 +254,7 @@ class SackRecovery:
 
     def _on_dsack(self, dsack: tuple[int, int], nxt: int) -> None:
         self.rack.on_dsack(nxt)
-        if self._undo_from is not None and dsack[0] >= self._undo_from:
+        if self._undo_from is not None and self._undo_from <= dsack[0] and dsack[1] <= self._recover:
             self._resent_bytes -= dsack[1] - dsack[0]
 
     def _on_probe_answered(self, said: Acknowledgement, una: int) -> bool:
@@ -254,25 +264,35 @@ class SackRecovery:
             return False
         if not self._probe_resent:
             self._probe_end = None  # it was new text, and has arrived
-        elif said.ack > end:
-            self._probe_end = None
-            return True
-        elif (said.dsack is not None and said.dsack[1] == end) or (said.ack == una and not said.blocks):
+        elif said.dsack is not None and said.dsack[1] == end:
             self._probe_end = None  # both the original and the probe have arrived: there was no loss
+        elif said.ack > end:
+            self._probe_end = self._undo_from = None
+            return True
+        elif said.ack == una and not said.blocks:
+            self._probe_end = None  # likewise, from a peer that does not say so
         return False
 
     def _is_spurious(self, said: Acknowledgement, una: int, original: bool) -> bool:
-        """Whether it turns out that nothing was lost: F-RTO, D-SACK, or Eifel."""
+        """Whether it turns out that nothing was lost: F-RTO, D-SACK, or Eifel.
+
+        A D-SACK may tell so after the end, too: what goes again leaves behind all that was outstanding, and so the
+        acknowledgement of all that comes before the one that says that it had arrived already.
+        """
         if self._undo_from is None or self._resent_first_ns == NEVER:
             return False
-        if self.state == LOSS and original:
-            return True
         if self._resent_bytes <= 0:
+            return True
+        if self.state == OPEN:
+            return False
+        if self.state == LOSS and original:
             return True
         return said.ack > una and said.echoed_ns is not None and said.echoed_ns < self._resent_first_ns
 
     def _undo(self) -> int:
         self.board.unmark_lost()
+        self.rack.deadline_ns = NEVER
+        self._undo_from = None
         self._leave()
         return UNDONE
 
@@ -285,9 +305,7 @@ class SackRecovery:
         self.state = OPEN
         self._prr = None
         self._frto = NOT_IN_DOUBT
-        self._undo_from = None
         self.forced = False
-        self.rack.deadline_ns = NEVER
 
     def _go_on_after_timeout(self, said: Acknowledgement, una: int, nxt: int) -> None:
         """F-RTO (RFC 5682 3.1): the first ACK that advances lets new text go; one that does not is no good sign."""

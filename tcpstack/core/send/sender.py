@@ -11,7 +11,7 @@ from ..config import SECOND_NS, Config
 from ..congestion import CONTROLLERS, AckSample, CongestionControl
 from ..timers import NEVER
 from .buffer import SendBuffer
-from .recovery import ENTERED, NOTHING, RECOVERED, Recovery
+from .recovery import NOTHING, RECOVERED, Recovery
 from .rto import RetransmissionTimeout
 from .sack_recovery import OPEN, PROBE_REPAIRED, RECOVERY, UNDONE, Acknowledgement, SackRecovery
 
@@ -219,24 +219,25 @@ class Sender:
         found = sack.on_ack(said, una, nxt, control.ssthresh_bytes, self.mss, self.rtt.srtt_ns, now_ns)
         if said.ack > una:
             self._advance(said.ack, said.echoed_ns, now_ns)
-        if found == ENTERED:
-            self._enter_recovery(in_flight, now_ns)
-        elif found == RECOVERED:
+        if found == RECOVERED:
             if was == RECOVERY:
                 control.on_recovered(control.ssthresh_bytes, now_ns)  # RFC 9937: as much is in flight by now
         elif found == UNDONE:
             control.on_undone()
         elif found == PROBE_REPAIRED:
-            control.on_loss(in_flight, now_ns)  # RFC 8985 7.4.2: the loss that the probe mended was one
+            control.on_loss(nxt - una, now_ns)  # RFC 8985 7.4.2: the loss that the probe mended was one
             control.on_recovered(control.ssthresh_bytes, now_ns)
-        elif said.ack > una and sack.state != RECOVERY:
+        elif found == NOTHING and said.ack > una and sack.state != RECOVERY:
             control.on_ack(self._sample, now_ns)
+        if sack.state == OPEN and sack.lost_bytes:
+            self._enter_recovery(nxt - una, now_ns)
         return found
 
-    def _enter_recovery(self, in_flight_bytes: int, now_ns: int) -> None:
+    def _enter_recovery(self, flight_bytes: int, now_ns: int) -> None:
         sack, control = self.sack, self.congestion
         assert sack is not None
-        control.on_loss(in_flight_bytes, now_ns)
+        # RFC 5681 3.2: FlightSize, whatever of it was reported, but for what limited transmit has added.
+        control.on_loss(min(flight_bytes, control.cwnd_bytes), now_ns)
         sack.begin(self.una, self.nxt, control.ssthresh_bytes, self.mss)
         self.probe_ns = NEVER
 
@@ -311,7 +312,8 @@ class Sender:
 
     def on_timer(self, now_ns: int) -> int:
         """A timer went off. GIVE_UP when R2 has passed, else what transmit is now to do."""
-        if self.sack is not None and self.timer_ns > now_ns:
+        # RFC 8985 7.2: a probe that is due when the timer is goes first.
+        if self.sack is not None and (self.timer_ns > now_ns or self.probe_ns <= self.timer_ns):
             return self._on_sack_timer(self.sack, now_ns)
         self.timer_ns = self.probe_ns = NEVER
         if now_ns - self._una_since_ns >= self._r2_ns:
@@ -357,13 +359,12 @@ class Sender:
             return TAIL_PROBE
         if sack.rack.deadline_ns > now_ns:
             return IDLE
-        in_flight = sack.in_flight_bytes(self.una, self.nxt)
         if not sack.detect_losses(self.mss, self.rtt.srtt_ns, now_ns):
             return IDLE
         if sack.state != OPEN:
             return IDLE
         sack.delivered_bytes = 0
-        self._enter_recovery(in_flight, now_ns)
+        self._enter_recovery(self.nxt - self.una, now_ns)
         return LATE
 
     def _arm_probe(self, sack: SackRecovery, now_ns: int) -> None:
@@ -376,7 +377,7 @@ class Sender:
         """New text if there is some, else the last segment again (RFC 8985 7.3)."""
         self._probe_due = False
         sack = self.sack
-        if sack is None or self.una == self.nxt or sack.state != OPEN:
+        if sack is None or sack.state != OPEN or sack.board.sacked_bytes or not 0 < self.nxt - self.una <= self.wnd:
             return None
         self.timer_ns = NEVER
         size = min(self.mss, self.buffer.end - self.nxt, self.una + self.wnd - self.nxt)
@@ -384,8 +385,8 @@ class Sender:
             chunk = self._take(self.nxt, size, False, now_ns, REASON_TAIL_PROBE)
             sack.on_probe(self.nxt, resent=False)
             return chunk
-        seq = max(self.nxt - self.mss, self.una)
         fin = self.fin_seq is not None and self.nxt > self.fin_seq
+        seq = max(self.nxt - fin - self.mss, self.una)
         sack.on_resent(seq, self.nxt, now_ns)
         sack.on_probe(self.nxt, resent=True)
         self.retransmitted += 1
@@ -426,6 +427,9 @@ class Sender:
         recovery.on_resent(seq, end, now_ns)
         self.retransmitted += max(-(-size // self.mss), 1)
         self._timed_end = 0
+        if seq == self.una and self.sack is not None:
+            # Not in RFC 6298, but as Linux: what ran for the first transmission would go off before the answer to this.
+            self.timer_ns = NEVER
         return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, recovery.reason)
 
     def _new_chunk(self, now_ns: int) -> Chunk | None:
