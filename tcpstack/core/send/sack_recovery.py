@@ -88,9 +88,8 @@ class SackRecovery:
     @property
     def quiet(self) -> bool:
         """Whether an acknowledgement of something new can mean nothing but that."""
-        board, probed = self.board, self._probe_end is not None
-        return self.state == OPEN and not (
-            probed or board.sacked_bytes or board.lost_bytes or self.rack.reordering_seen
+        return (
+            self.state == OPEN and self._probe_end is None and not self.rack.reordering_seen and self.board.in_order
         )
 
     @property

@@ -44,7 +44,7 @@ class Scoreboard:
     lost_bytes    octets taken as lost and not sent again since
     """
 
-    __slots__ = ("_by_time", "_ranges", "_starts", "lost_bytes", "sacked_bytes")
+    __slots__ = ("_by_time", "_ranges", "_resent_end", "_starts", "lost_bytes", "sacked_bytes")
 
     def __init__(self) -> None:
         self._ranges: list[Sent] = []
@@ -52,6 +52,7 @@ class Scoreboard:
         # Each with the time of a transmission, in the order of these (then of sequence numbers). Lazy: entries stay
         # when they are no longer true, and are skipped.
         self._by_time: list[tuple[int, int, Sent]] = []
+        self._resent_end = 0  # nothing from here on was ever sent again
         self.sacked_bytes = 0
         self.lost_bytes = 0
 
@@ -60,6 +61,13 @@ class Scoreboard:
 
     def __len__(self) -> int:
         return len(self._ranges)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether all that is outstanding was sent once, and neither has arrived nor is taken as lost."""
+        ranges = self._ranges
+        resent = ranges and ranges[0].seq < self._resent_end
+        return not (self.sacked_bytes or self.lost_bytes or resent)
 
     # -- sending
 
@@ -83,6 +91,7 @@ class Scoreboard:
 
     def on_resent(self, seq: int, end: int, now_ns: int) -> None:
         """These octets leave again: all of them outstanding."""
+        self._resent_end = max(self._resent_end, end)
         for each in self._cut(seq, end):
             if each.lost:
                 each.lost = False
@@ -113,7 +122,7 @@ class Scoreboard:
         return news
 
     def advance(self, una: int) -> Sent:
-        """As `acknowledge`, where nothing was sacked, lost or sent again. Returns the last range of which this is news;
+        """As `acknowledge`, where all is `in_order`. Returns the last range of which this is news;
         where it has arrived in part, it begins at `una` now."""
         ranges, starts, by_time = self._ranges, self._starts, self._by_time
         last = ranges[-1]
