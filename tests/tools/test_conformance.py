@@ -106,8 +106,8 @@ def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     shutil.copytree(ROOT / "tools" / "conformance", root / "tools" / "conformance")
     for path, text in {
-        "tcpstack/__init__.py": "", "tcpstack/code.py": PACKAGE, "tests/test_code.py": TESTS,
-        "docs/none.md": "", "pyproject.toml": CONFIGURATION,
+        "tcpstack/__init__.py": "", "tcpstack/pytest_plugin.py": "", "tcpstack/code.py": PACKAGE,
+        "tests/test_code.py": TESTS, "docs/none.md": "", "pyproject.toml": CONFIGURATION,
     }.items():  # fmt: skip
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
