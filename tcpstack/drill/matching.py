@@ -42,20 +42,6 @@ def compare(expected: Packet, seen: Packet, settings: Settings) -> list[Field]:
     return fields + _ip_fields(expected, seen)
 
 
-def text_of(packet: Packet) -> str:
-    """A packet as a script has it."""
-    parts = ["<" if packet.inbound else ">", flags_text(packet.flags), _extent(packet)]
-    if packet.ack is not None:
-        parts.append(f"ack {packet.ack}")
-    if packet.win is not None:
-        parts.append(f"win {packet.win}")
-    if packet.urg:
-        parts.append(f"urg {packet.urg}")
-    if packet.options != ():
-        parts.append(options_text(packet.options))
-    return " ".join(parts)
-
-
 def flags_text(flags: int) -> str:
     """The control bits as letters: "S.", "FP.", "-" where there are none."""
     order = ("F", "S", "R", "P", "U", "E", "W", ".")

@@ -69,7 +69,6 @@ class Stack:
         self.name = name
         self._own = Addresses(addresses)
         self.addresses = self._own.interfaces
-        self.local_addresses = self._own.packed
         self.mtu = mtu
         self.config = config or Config()
         self.tracer = tracer

@@ -150,11 +150,6 @@ def echo_reply(request: IcmpMessage) -> IcmpMessage:
     return IcmpMessage(request.dst, request.src, reply, 0, request.body)
 
 
-def unreachable(src: bytes, dst: bytes, code: int, original: Buffer) -> IcmpMessage:
-    """Destination unreachable, as `error`."""
-    return error(src, dst, UNREACHABLE if len(src) == 4 else V6_UNREACHABLE, code, original)
-
-
 def error(src: bytes, dst: bytes, type: int, code: int, original: Buffer, word: int = 0) -> IcmpMessage:
     """An error from `src` to `dst` (the original's source), with as much of the original packet as the RFCs allow.
 

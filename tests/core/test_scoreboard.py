@@ -100,10 +100,6 @@ class Table:
         self.board.mark_lost_between(left, right)
         self.lose(left, right)
 
-    def mark_all_lost(self) -> None:
-        self.board.mark_all_lost()
-        self.lose(self.una, self.nxt)
-
     def lose(self, left: int, right: int) -> None:
         for seq in range(left, right):
             self.octets[seq].lost = self.octets[seq].lost or not self.octets[seq].sacked
@@ -112,11 +108,6 @@ class Table:
         self.board.unmark_lost()
         for octet in self.octets.values():
             octet.lost = False
-
-    def clear(self) -> None:
-        self.board.clear()
-        self.octets.clear()
-        self.una = self.nxt
 
     # -- what has to be so after each
 
@@ -161,9 +152,7 @@ script = st.lists(
         st.tuples(st.just("renege")),
         st.tuples(st.just("mark_lost"), st.integers(0, 20)),
         st.tuples(st.just("mark_lost_between"), offsets, sizes),
-        st.tuples(st.just("mark_all_lost")),
         st.tuples(st.just("unmark_lost")),
-        st.tuples(st.just("clear")),
         st.tuples(st.just("wait"), st.integers(1, 3)),
     ),
     max_size=50,
@@ -313,7 +302,7 @@ def test_first_lost_range_is_the_next_to_go_and_shrinks_as_it_goes() -> None:
 
 def test_what_is_acknowledged_or_reported_is_lost_no_longer() -> None:
     board = board_of(10, 10, 10)
-    board.mark_all_lost()
+    board.mark_lost_between(0, 30)
     assert board.lost_bytes == 30
     board.sack(15, 20)
     assert (board.lost_bytes, board.sacked_bytes) == (25, 5)

@@ -10,7 +10,7 @@ import pytest
 from tcpstack.core.segment import ACK, SYN, Segment
 from tcpstack.wire import icmp
 from tcpstack.wire.dpkt_codec import Dropped, decode, encode
-from tcpstack.wire.icmp import IcmpMessage, decode_icmp, echo_reply, encode_icmp, unreachable
+from tcpstack.wire.icmp import IcmpMessage, decode_icmp, echo_reply, encode_icmp, error
 from tcpstack.wire.packet import CHECKSUM_VERIFIED, Packet
 
 OURS_V4, PEER_V4, ROUTER_V4 = (bytes([10, 9, 0, n]) for n in (2, 1, 254))
@@ -187,7 +187,7 @@ def test_icmp_of_seven_octets_is_truncated(addresses: tuple[bytes, bytes, bytes]
 
 def test_unreachable_v4_quotes_what_fits_into_576_octets() -> None:
     arrived = encode(Segment(PEER_V4, 1, OURS_V4, 2, 3, 4, ACK, 5, (bytes(1000),), 1000)).data()
-    raw = encode_icmp(unreachable(OURS_V4, PEER_V4, icmp.CODE_PORT, arrived)).data()
+    raw = encode_icmp(error(OURS_V4, PEER_V4, icmp.UNREACHABLE, icmp.CODE_PORT, arrived)).data()
     assert len(raw) == 576
     parsed = dpkt.ip.IP(raw)
     assert (parsed.src, parsed.dst, parsed.icmp.type, parsed.icmp.code) == (OURS_V4, PEER_V4, 3, 3)
@@ -196,7 +196,7 @@ def test_unreachable_v4_quotes_what_fits_into_576_octets() -> None:
 
 def test_unreachable_v6_quotes_what_fits_into_the_minimum_mtu() -> None:
     arrived = encode(Segment(PEER_V6, 1, OURS_V6, 2, 3, 4, ACK, 5, (bytes(1400),), 1400)).data()
-    raw = encode_icmp(unreachable(OURS_V6, PEER_V6, icmp.V6_CODE_PORT, arrived)).data()
+    raw = encode_icmp(error(OURS_V6, PEER_V6, icmp.V6_UNREACHABLE, icmp.V6_CODE_PORT, arrived)).data()
     assert len(raw) == 1280
     assert (raw[40], raw[41]) == (1, 4)
     assert raw[48:] == arrived[:1232]
@@ -207,6 +207,7 @@ def test_unreachable_sent_back_names_the_connection_of_who_is_told(
     addresses: tuple[bytes, bytes, bytes],
 ) -> None:
     ours, peer, _ = addresses
-    told = decode(encode_icmp(unreachable(peer, ours, 3, our_packet(addresses))))
+    kind = icmp.UNREACHABLE if len(ours) == 4 else icmp.V6_UNREACHABLE
+    told = decode(encode_icmp(error(peer, ours, kind, 3, our_packet(addresses))))
     assert isinstance(told, IcmpMessage)
     assert told.quoted == (ours, 49152, peer, 80)

@@ -182,11 +182,6 @@ class Scoreboard:
             lost.lost = True
             self.lost_bytes += lost.end - lost.seq
 
-    def mark_all_lost(self) -> None:
-        """Take everything as lost that has not arrived."""
-        for each in self._ranges:
-            self.mark_lost(each)
-
     def mark_lost_between(self, seq: int, end: int) -> None:
         """Take these octets as lost, as far as they have not arrived."""
         for each in self._cut(seq, end):
@@ -198,13 +193,6 @@ class Scoreboard:
             each.lost = False
         self.lost_bytes = 0
         self._order_by_time()
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._ranges.clear()
-        self._starts.clear()
-        self._by_time.clear()
-        self.sacked_bytes = self.lost_bytes = 0
 
     # -- inside
 

@@ -191,7 +191,7 @@ class Sender:
                 return self.on_report(Acknowledgement(ack), now_ns)
             self.on_quiet_ack(ack, now_ns)
             return NOTHING
-        self._sample.in_flight_bytes = recovery.in_flight_bytes(self.una, self.nxt)
+        self._sample.in_flight_bytes = self.in_flight_bytes
         acked = ack - self.una
         self._advance(ack, None, now_ns)
         found = recovery.on_new_ack(ack, self.nxt, acked, self.mss)
@@ -203,9 +203,8 @@ class Sender:
 
     def on_quiet_ack(self, ack: int, now_ns: int) -> None:
         """As `on_ack`, where recovery is `quiet`."""
-        recovery = self.recovery
-        self._sample.in_flight_bytes = recovery.in_flight_bytes(self.una, self.nxt)
-        recovery.on_quiet_ack(ack, now_ns)
+        self._sample.in_flight_bytes = self.in_flight_bytes
+        self.recovery.on_quiet_ack(ack, now_ns)
         self._advance(ack, None, now_ns)
         self.congestion.on_ack(self._sample, now_ns)
 
@@ -214,8 +213,8 @@ class Sender:
         sack, control = self.sack, self.congestion
         assert sack is not None
         una, nxt = self.una, self.nxt
-        was, in_flight = sack.state, sack.in_flight_bytes(una, nxt)
-        self._sample.in_flight_bytes = in_flight
+        was = sack.state
+        self._sample.in_flight_bytes = self.in_flight_bytes
         found = sack.on_ack(said, una, nxt, control.ssthresh_bytes, self.mss, self.rtt.srtt_ns, now_ns)
         if said.ack > una:
             self._advance(said.ack, said.echoed_ns, now_ns)
@@ -359,9 +358,7 @@ class Sender:
             return TAIL_PROBE
         if sack.rack.deadline_ns > now_ns:
             return IDLE
-        if not sack.detect_losses(self.mss, self.rtt.srtt_ns, now_ns):
-            return IDLE
-        if sack.state != OPEN:
+        if not sack.detect_losses(self.mss, self.rtt.srtt_ns, now_ns) or sack.state != OPEN:
             return IDLE
         sack.delivered_bytes = 0
         self._enter_recovery(self.nxt - self.una, now_ns)
@@ -405,8 +402,7 @@ class Sender:
         return max(config.send_buffer_bytes, self.mss, grown)
 
     def _room_bytes(self) -> int:
-        recovery = self.recovery
-        return recovery.room_bytes(recovery.in_flight_bytes(self.una, self.nxt), self.congestion.cwnd_bytes)
+        return self.recovery.room_bytes(self.in_flight_bytes, self.congestion.cwnd_bytes)
 
     def _retransmission(self, seq: int, end: int, now_ns: int) -> Chunk | None:
         recovery = self.recovery
