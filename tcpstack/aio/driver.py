@@ -26,8 +26,8 @@ BATCHES_PER_TURN = 4
 """After so many the loop gets its turn, so that timers and tasks run under a flood of packets."""
 
 LOOK_FOR_MORE = 8
-"""Where a turn found one packet, so many turns on only one is read, which saves a read that finds nothing; if there are
-more, the descriptor stays readable."""
+"""Where all that a turn found was one packet, only every so many-th turn looks for more. The others read one, which
+saves a read that finds nothing; if there are more, the descriptor stays readable."""
 
 _NEVER = float("inf")
 
@@ -72,7 +72,7 @@ class Driver:
         self._context = contextvars.copy_context()
         self._running = False
         self._divides = False
-        self._singles = 0  # turns in a row that read a single packet
+        self._singles = 0  # turns since all was read, where that was a single packet
         self._fd = -1
         self.in_turn = False
         self._turn_scheduled = False
@@ -93,7 +93,7 @@ class Driver:
             self.stack.queue_bytes = self.device.queue_packets * self.device.mtu
         # Where the device takes no superpackets they are made all the same, and divided at the last moment; and what
         # arrives is joined at the first: each crosses the engine at the cost of one segment. But where somebody
-        # watches, each segment is to be seen.
+        # watches, each packet is to be seen as it crossed.
         self.stack.coalesces = self._fd >= 0 and self.stack.tracer is None
         self.stack.divides = self._divides = self.stack.coalesces and not (offload.tso4 or offload.tso6)
         self.stack.send_packet = self._send
@@ -210,14 +210,14 @@ class Driver:
             if packets:
                 stack.on_packets(packets, now_ns)
             return
-        for _ in range(BATCHES_PER_TURN):
+        for batch in range(BATCHES_PER_TURN):
             now_ns = clock()
             packets = receive(BATCH_PACKETS, now_ns)
             if not packets:
                 return
             stack.on_packets(packets, now_ns)
             if not self._running or (polled and len(packets) < BATCH_PACKETS):
-                self._singles = 1 if len(packets) == 1 else 0
+                self._singles = int(batch == 0 and len(packets) == 1)
                 return
         # What is left shows again by itself: the descriptor stays readable, `receive` has called on_ready.
 

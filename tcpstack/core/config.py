@@ -27,7 +27,7 @@ class Config:
     receive_buffer_max_bytes: int | None = None
     """How far RCV.BUFF may grow while the application reads as fast as the peer sends (core/receive/autotune.py). None:
     8 MiB where receive_buffer_bytes is its default, else no further than that. Without offload a device bounds it too:
-    a TUN queue holds txqueuelen packets, 500 by default, and a window far above that overflows it."""
+    a TUN queue holds txqueuelen packets (the kernel's default is 500), and a window far above that overflows it."""
     send_buffer_bytes: int = DEFAULT_SEND_BUFFER_BYTES
     """The most octets that may be sent and not yet acknowledged (SO_SNDBUF in other stacks) while cwnd is small: what
     is set here is kept, the default grows (send_buffer_max_bytes)."""

@@ -1,9 +1,9 @@
 """What a network card's receive offload does, in software: segments of a batch that follow each other become one.
 
 Text that continues the segment before it makes a superpacket of the two; a pure acknowledgement that is followed by a
-later one says nothing that the later one does not. So a batch costs the engine a segment or two where the device hands
-over each by itself. Only plain segments are joined: with options, with control bits but ACK and PSH, out of order, or
-of another flow, each goes by itself, as do duplicates.
+later one says nothing that the later one, if it is acceptable, does not. So a batch costs the engine a segment or two
+where the device hands over each by itself. Only plain segments are joined: with options, with control bits but ACK and
+PSH, out of order, or of another flow, each goes by itself, as do duplicates.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _joins(held: Segment, item: Segment) -> bool:
         or item.ack != held.ack
         or item.wnd != held.wnd
         or held.flags & PSH
-        or item.gso_size not in (0, step)
+        or item.gso_size
         or size + more > _MOST_BYTES
     ):
         return False

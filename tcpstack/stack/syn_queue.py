@@ -1,4 +1,4 @@
-"""The SYN queue: what a flood of SYNs fills. A record in it is one `bytes` under another, 300 octets in all."""
+"""The SYN queue: what a flood of SYNs fills. A record in it is one `bytes` under another, about 270 octets in all."""
 
 from __future__ import annotations
 

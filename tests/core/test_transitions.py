@@ -19,7 +19,7 @@ from tcpstack.core.readiness import CLOSED
 from tcpstack.core.segment import ACK, FIN, RST, SYN, Segment
 from tcpstack.wire import icmp
 from tcpstack.wire.dpkt_codec import encode
-from tcpstack.wire.icmp import encode_icmp, unreachable
+from tcpstack.wire.icmp import encode_icmp, error
 from tests.scripted import IRS, ISS, OURS, PEER, PEER_PORT, SECOND, Scripted
 
 Row = tuple[int, str]
@@ -215,7 +215,7 @@ class Play(Scripted):
     def unreachable(self) -> None:
         syn = self.sent[-1].segment
         assert syn.flags == SYN
-        message = unreachable(PEER[4], OURS[4], icmp.CODE_PORT, encode(syn).data())
+        message = error(PEER[4], OURS[4], icmp.UNREACHABLE, icmp.CODE_PORT, encode(syn).data())
         self.hear_packets(encode_icmp(message))
 
     def newer_syn(self) -> None:

@@ -6,7 +6,7 @@
     python -m tools.bench --peers --write docs/performance.md
                                                       everything, into the document and the chart beside it
 
-Needs what `tcpstack run` needs: root, or user namespaces and /dev/net/tun. The machine should have two CPUs, one
+Needs root or user namespaces, and /dev/net/tun in either case. The machine should have two CPUs, one
 for each end, and nothing else to do.
 """
 

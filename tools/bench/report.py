@@ -18,7 +18,7 @@ from .chart import Bar, Group
 from .kernel_peer import KEPT_ALIVE, MANY_FLOWS
 from .session import BULK, MEMORY, NO_OFFLOAD_SERVERS, PEERS, SERVERS, Outcome, Plan, Series
 
-BEGIN = "<!-- figures: measured by `python -m tools.bench --write docs/performance.md` -->"
+BEGIN = "<!-- figures: measured by `python -m tools.bench --peers --write docs/performance.md` -->"
 END = "<!-- end of figures -->"
 
 _TITLES = {
