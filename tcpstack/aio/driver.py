@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import select
 import time
 from collections.abc import Callable
 
@@ -74,6 +75,7 @@ class Driver:
         self._divides = False
         self._singles = 0  # turns since all was read, where that was a single packet
         self._fd = -1
+        self._poll: select.epoll | None = None
         self.in_turn = False
         self._turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -100,7 +102,12 @@ class Driver:
         self.stack.notify = self._notify
         self.device.on_ready = self._schedule_turn
         if self._fd >= 0:
-            self.loop.add_reader(self._fd, self._turn)
+            # The loop watches an epoll that watches the device, which tells of errors as of packets. Of the first error
+            # on a descriptor of its own, libuv tells once and never again; but while an interface is being deleted, a
+            # read finds packets, or nothing, and only later the error.
+            self._poll = select.epoll()
+            self._poll.register(self._fd, select.EPOLLIN)
+            self.loop.add_reader(self._poll.fileno(), self._turn)
         else:
             self._schedule_turn()
 
@@ -109,8 +116,9 @@ class Driver:
         if not self._running:
             return
         self._running = False
-        if self._fd >= 0:
-            self.loop.remove_reader(self._fd)
+        if self._poll is not None:
+            self.loop.remove_reader(self._poll.fileno())
+            self._poll.close()
         self.device.on_ready = None
         if self._timer is not None:
             self._timer.cancel()

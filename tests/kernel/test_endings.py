@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
+
+import tcpstack
+from tcpstack.wire.packet import Packet
 
 RESETTER = """
 import socket, struct, sys
@@ -97,3 +103,30 @@ async def test_stack_closing_under_transfers_ends_every_connection(stack, namesp
     await asyncio.wait_for(stack.aclose(0.2), 5)
     for client in clients:
         await asyncio.wait_for(client.communicate(), 5)  # it hears a FIN or a RST, and ends
+
+
+class ReadLate:
+    """A device that is not read before its interface is on the way out: the kernel tells of an error, and yet a read
+    finds the packets that wait."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._poll = select.poll()
+        self._poll.register(device.fileno(), select.POLLIN)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
+
+    def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
+        if any(event & select.POLLERR for _, event in self._poll.poll(0)):
+            return self._device.receive(max_packets, now_ns)
+        return ()
+
+
+@pytest.mark.tun
+async def test_deletion_is_noticed_where_the_error_comes_before_the_last_packet_was_read(namespace):
+    async with tcpstack.open_tun(device=ReadLate(namespace.device), addresses=["10.9.0.2/24"]) as stack:
+        await namespace.run("bash", "-c", "echo hello >/dev/udp/10.9.0.77/9")  # which nobody answers
+        await namespace.run("ip", "link", "delete", namespace.device.name)
+        with pytest.raises(tcpstack.DeviceError, match="was deleted"):
+            await asyncio.wait_for(stack.wait_closed(), 10)
