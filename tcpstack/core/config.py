@@ -44,6 +44,10 @@ class Config:
     """Offer selective acknowledgements (RFC 2018); where the peer does too, losses are found by RACK-TLP (RFC 8985)
     instead of NewReno's counting of duplicates."""
 
+    timestamps: bool = True
+    """Offer timestamps (RFC 7323): old segments of a fast connection are told from new ones (PAWS), and an
+    acknowledgement from one that a retransmission was not needed for."""
+
     nagle: bool = True
     """SHLD-7; a connection can turn it off (MUST-17, TCP_NODELAY)."""
     delayed_ack_ns: int = 40 * MILLISECOND_NS

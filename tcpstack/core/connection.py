@@ -22,12 +22,13 @@ from . import state as st
 from .closed import reset
 from .config import Config, checked_ip_fields
 from .events import CongestionChange, LossDetected, RetransmissionTimeout, SoftError, StateChange, Tracer
-from .handshake import Negotiated, chunk_bytes_for, mss_for, syn_options
+from .handshake import TIMESTAMPS_BYTES, Negotiated, chunk_bytes_for, mss_for, syn_options
 from .listen import SynRecord
 from .output import Output
 from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET
 from .receive.acks import AckPolicy
 from .receive.receiver import Receiver, acceptable
+from .receive.timestamps import Timestamps
 from .segment import ACK, FIN, RST, SYN, Buffer, FourTuple, Options, Segment
 from .send.recovery import ENTERED, NOTHING, PARTIAL, RECOVERED
 from .send.sack_recovery import PROBE_REPAIRED, UNDONE, Acknowledgement, is_dsack
@@ -43,6 +44,8 @@ CONGESTION_CHANGES = {
     ENTERED: "recovery", RECOVERED: "recovered", UNDONE: "undone: nothing was lost", PROBE_REPAIRED: "recovered",
 }  # fmt: skip
 REPEATED = "ACK: text that we have already, or have no room for"
+OUTSIDE = "ACK: segment outside the window"
+OLD = "ACK: an old segment, by its timestamp (PAWS)"
 DROPPED = 64  # beside the readiness bits: the fifth check drops the segment
 
 
@@ -59,9 +62,10 @@ class Connection:
     """
 
     __slots__ = (
-        "_acks", "_challenged_ns", "_close_queued", "_config", "_orphan_timer_ns", "_orphaned", "_our_mss",
-        "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_superpacket_bytes", "_syn_attempts",
-        "_tracer", "aborted", "awaits_sent", "error", "flow", "ip_fields", "opened_ns", "state", "user",
+        "_acks", "_challenged_ns", "_close_queued", "_config", "_full_segment_bytes", "_orphan_timer_ns", "_orphaned",
+        "_our_mss", "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_superpacket_bytes",
+        "_syn_attempts", "_timestamps", "_tracer", "aborted", "awaits_sent", "error", "flow", "ip_fields", "opened_ns",
+        "state", "user",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +77,7 @@ class Connection:
         tracer: Tracer | None = None,
         superpacket_bytes: int = 0,
         receive_limit_bytes: int | None = None,
+        timestamps: Timestamps | None = None,
     ) -> None:
         self.flow = flow
         self.state = st.CLOSED
@@ -84,7 +89,7 @@ class Connection:
         self.ip_fields = config.ip_fields
         self._config = config
         self._tracer = tracer
-        self._our_mss = mss_for(mtu, flow[2])
+        self._our_mss = self._full_segment_bytes = mss_for(mtu, flow[2])
         self._superpacket_bytes = superpacket_bytes
         limit_bytes = config.receive_limit_bytes
         if receive_limit_bytes is not None:  # what the device's queue bears
@@ -93,6 +98,7 @@ class Connection:
         self._receiver = Receiver(config.receive_buffer_bytes, self._our_mss, limit_bytes)
         self._acks = AckPolicy(config.delayed_ack_ns)
         self._output = Output(flow, self._sender, self._receiver, self._acks)
+        self._timestamps = timestamps
         self._peer_options: Options | None = None
         self._close_queued = False  # CLOSE was called in SYN-RECEIVED with text queued (3.10.4)
         self._orphaned = False
@@ -122,7 +128,8 @@ class Connection:
         receive_limit_bytes: int | None = None,
     ) -> Connection:
         """What a passive OPEN came to: the connection of a SYN record, in SYN-RECEIVED; give it the ACK next."""
-        self = cls(record.flow, config, record.iss, record.mtu, tracer, superpacket_bytes, receive_limit_bytes)
+        stamps = record.timestamps(now_ns)
+        self = cls(record.flow, config, record.iss, record.mtu, tracer, superpacket_bytes, receive_limit_bytes, stamps)
         self.opened_ns = record.opened_ns
         self.state = st.SYN_RECEIVED
         self._syn_attempts = record.attempts
@@ -217,7 +224,7 @@ class Connection:
         self._delete(st.ABORT, None, now_ns)
         if aloud:
             self.aborted = True
-            self._output.reset(reason)
+            self._output.reset(reason, now_ns)
 
     # ------------------------------------------------------------------ 3.10.6 STATUS
 
@@ -242,6 +249,8 @@ class Connection:
             "cwnd_bytes": sender.congestion.cwnd_bytes,
             "ssthresh_bytes": sender.congestion.ssthresh_bytes,
             "congestion": sender.congestion.name,
+            "sack": sender.sack is not None,
+            "timestamps": self._output.timestamps is not None,
             "srtt_ns": sender.rtt.srtt_ns,
             "rttvar_ns": sender.rtt.rttvar_ns,
             "rto_ns": sender.rtt.rto_ns,
@@ -312,7 +321,9 @@ class Connection:
     def on_segment(self, segment: Segment, now_ns: int) -> int:
         """Process one segment that is for this connection. Returns a readiness mask (readiness.py)."""
         if self.state == st.ESTABLISHED and self._soft_error is None:
-            mask = fastpath.take(segment, self._sender, self._receiver, self._acks, self._our_mss, now_ns)
+            mask = fastpath.take(
+                segment, self._sender, self._receiver, self._acks, self._timestamps, self._full_segment_bytes, now_ns
+            )
             if mask != fastpath.UNPREDICTED:
                 return mask
         elif self.state == st.SYN_SENT:
@@ -340,6 +351,8 @@ class Connection:
             return 0
         self._receiver.synchronize(segment.seq)
         self._peer_options = segment.options
+        if self._timestamps is not None and segment.options is not None and segment.options.timestamps is not None:
+            self._timestamps.synchronize(segment.options.timestamps[0], now_ns)
         self._negotiate(Negotiated(self._config, self._our_mss, segment.options, self.flow[2]))
         if ack is None:
             self._move(st.RCV_SYN, now_ns)  # simultaneous open
@@ -356,8 +369,14 @@ class Connection:
 
     def _arrives(self, segment: Segment, now_ns: int) -> int:
         receiver, flags = self._receiver, segment.flags
-        # First, check sequence number.
         seq = unwrap(segment.seq, receiver.nxt)
+        # RFC 7323 5.3 R1, before all else; an RST is not looked at for its age.
+        timestamps = self._timestamps
+        stamps = None if timestamps is None or segment.options is None else segment.options.timestamps
+        if timestamps is not None and stamps is not None and timestamps.is_old(stamps[0], now_ns) and not flags & RST:
+            self._answer_unacceptable(segment, seq, OLD, now_ns)
+            return 0
+        # First, check sequence number.
         opens_too = self.state == st.SYN_RECEIVED and flags & (SYN | ACK | RST) == SYN | ACK and seq == receiver.irs
         if opens_too:
             # Simultaneous open (Figure 8): the peer's SYN again, now with the ACK of ours. "One could trim off any
@@ -380,6 +399,8 @@ class Connection:
         mask = self._check_ack(segment, seq, now_ns)
         if mask & (DROPPED | CLOSED):
             return mask & ~DROPPED
+        if timestamps is not None and stamps is not None:
+            timestamps.on_segment(seq, stamps[0], now_ns)
         if opens_too:
             self._acks.owe("ACK: completes the simultaneous open")
         # Sixth, the URG bit: urgent text is text, read in its place; the pointer is not passed on.
@@ -399,14 +420,18 @@ class Connection:
             mask = self._check_ack(segment, nxt, now_ns)
             if mask & (DROPPED | CLOSED):
                 return mask & ~DROPPED
-        if segment.payload_len or flags & FIN:
-            if self._receiver.reports and segment.payload_len and seq is not None and seq < nxt:
-                self._receiver.note_arrival(seq, seq + segment.payload_len)
+        self._answer_unacceptable(segment, seq, OUTSIDE, now_ns)
+        return mask
+
+    def _answer_unacceptable(self, segment: Segment, seq: int | None, reason: str, now_ns: int) -> None:
+        if segment.payload_len or segment.flags & FIN:
+            receiver = self._receiver
+            if receiver.reports and segment.payload_len and seq is not None and seq < receiver.nxt:
+                receiver.note_arrival(seq, seq + segment.payload_len)
             self._owe_repeated()
         else:
             # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these.
-            self._challenge("ACK: segment outside the window", now_ns)
-        return mask
+            self._challenge(reason, now_ns)
 
     def _check_rst(self, seq: int, now_ns: int) -> int:
         """Second check, RFC 5961 3: only a RST at RCV.NXT resets, one elsewhere in the window earns a challenge."""
@@ -442,7 +467,7 @@ class Connection:
         if sender.sack is not None:
             # Text that comes with nothing new in the ACK field tells nothing; nor does anything where all is
             # acknowledged, but for what arrived twice.
-            said = self._report(segment.options, ack)
+            said = self._report(segment.options, ack, now_ns)
             outstanding = sender.nxt > sender.una or sender.sack.probing
             tells = news or said.blocks or not segment.len
             if ack >= sender.una and (said.dsack or (outstanding and tells)):
@@ -461,10 +486,15 @@ class Connection:
             sender.set_window(wnd, seq, ack)
         return self._fin_acknowledged(now_ns) if sender.fin_acknowledged else 0
 
-    def _report(self, options: Options | None, ack: int) -> Acknowledgement:
+    def _report(self, options: Options | None, ack: int, now_ns: int) -> Acknowledgement:
         """What an ACK says to a sender that understands selective acknowledgements (RFC 2018, RFC 2883)."""
-        if options is None or not options.sack:
+        if options is None:
             return Acknowledgement(ack)
+        echoed_ns = None
+        if self._timestamps is not None and options.timestamps is not None:
+            echoed_ns = self._timestamps.echoed_ns(options.timestamps[1], now_ns)
+        if not options.sack:
+            return Acknowledgement(ack, echoed_ns=echoed_ns)
         una, nxt = self._sender.una, self._sender.nxt
         edges = [(unwrap(left, una), unwrap(right, una)) for left, right in options.sack]
         blocks = [(left, right) for left, right in edges if left is not None and right is not None and left < right]
@@ -473,7 +503,7 @@ class Connection:
             dsack = blocks.pop(0)
         # What the peer makes up of octets that we never sent is not believed.
         told = tuple((max(left, ack), right) for left, right in blocks if ack < right <= nxt)
-        return Acknowledgement(ack, told, dsack)
+        return Acknowledgement(ack, told, dsack, echoed_ns)
 
     def _fin_acknowledged(self, now_ns: int) -> int:
         """Fifth check, where our FIN is acknowledged: FIN-WAIT-1, CLOSING and LAST-ACK move on."""
@@ -508,7 +538,7 @@ class Connection:
                 if filled_gap or repeated:
                     acks.owe("ACK: text that fills a gap" if filled_gap else REPEATED)  # RFC 5681 4.2
                 else:
-                    acks.on_text(taken, self._our_mss, now_ns)
+                    acks.on_text(taken, self._full_segment_bytes, now_ns)
             elif seq > receiver.nxt:
                 self._owe_above_gap(segment, seq, end)
             else:
@@ -616,8 +646,8 @@ class Connection:
         """What is to be kept of a connection in TIME-WAIT. Take it after the last `transmit`."""
         sender, receiver = self._sender, self._receiver
         wnd_field = receiver.window_field()
-        lasts_ns = self._config.time_wait_ns
-        return TimeWait(self.flow, sender.nxt, receiver.nxt, max(receiver.wnd, 0), wnd_field, lasts_ns, now_ns)
+        wnd, lasts_ns = max(receiver.wnd, 0), self._config.time_wait_ns
+        return TimeWait(self.flow, sender.nxt, receiver.nxt, wnd, wnd_field, lasts_ns, now_ns, self._timestamps)
 
     # ------------------------------------------------------------------ inside
 
@@ -625,7 +655,8 @@ class Connection:
         output = self._output
         output.syn_flags = flags
         output.syn_reason = reason
-        output.syn_options = syn_options(self._config, self._our_mss, self._peer_options, bool(flags & ACK))
+        stamps = None if self._timestamps is None else self._timestamps.option(now_ns)
+        output.syn_options = syn_options(self._config, self._our_mss, self._peer_options, bool(flags & ACK), stamps)
 
     def _negotiate(self, negotiated: Negotiated) -> None:
         sender = self._sender
@@ -636,6 +667,11 @@ class Connection:
         if negotiated.sack:
             self._receiver.reports = True
             sender.recover_by_sack()
+        if negotiated.timestamps:
+            self._full_segment_bytes -= TIMESTAMPS_BYTES  # as the peer counts
+            self._output.timestamps = self._timestamps
+        else:
+            self._timestamps = None
 
     def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:
         """Our SYN is acknowledged: ESTABLISHED (or on in FIN-WAIT-1, where CLOSE came first)."""

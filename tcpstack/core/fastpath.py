@@ -11,7 +11,8 @@ from __future__ import annotations
 from .readiness import READABLE
 from .receive.acks import AckPolicy
 from .receive.receiver import Receiver
-from .segment import ACK, PSH, Segment
+from .receive.timestamps import Timestamps
+from .segment import ACK, PSH, Segment, TimestampsAlone
 from .send.sender import Sender
 from .seq import MASK
 
@@ -19,16 +20,34 @@ UNPREDICTED = -1
 _ACK_PSH = ACK | PSH
 
 
-def take(segment: Segment, sender: Sender, receiver: Receiver, acks: AckPolicy, our_mss: int, now_ns: int) -> int:
+def take(
+    segment: Segment,
+    sender: Sender,
+    receiver: Receiver,
+    acks: AckPolicy,
+    timestamps: Timestamps | None,
+    full_segment_bytes: int,
+    now_ns: int,
+) -> int:
     """Process a segment for a connection in ESTABLISHED; returns its readiness mask, or UNPREDICTED where it is not
     of the kind: then nothing has been done.
 
-    Predicted is SEG.SEQ = RCV.NXT, no control bits but ACK and PSH, no options; something new acknowledged while no
-    loss is being mended, or nothing new but text; and what text there is fits into the window, with no gap before it.
+    Predicted is SEG.SEQ = RCV.NXT, no control bits but ACK and PSH, no options but timestamps where they have been
+    negotiated, of which none is old; something new acknowledged while no loss is being mended, or nothing new but text;
+    and what text there is fits into the window, with no gap before it.
     """
     nxt = receiver.nxt
-    if segment.seq != nxt & MASK or segment.flags | PSH != _ACK_PSH or segment.options is not None:
+    if segment.seq != nxt & MASK or segment.flags | PSH != _ACK_PSH:
         return UNPREDICTED
+    options = segment.options
+    if options is not None:
+        if type(options) is not TimestampsAlone or timestamps is None:
+            return UNPREDICTED
+        tsval = options.timestamps[0]
+        if timestamps.is_old(tsval, now_ns):
+            return UNPREDICTED
+    else:
+        timestamps = None
     una = sender.una
     acked = (segment.ack - una) & MASK
     size = segment.payload_len
@@ -40,6 +59,8 @@ def take(segment: Segment, sender: Sender, receiver: Receiver, acks: AckPolicy, 
         sender.on_quiet_ack(una + acked, now_ns)
         sender.set_window(segment.wnd << sender.shift, nxt, una + acked)
         if not size:
+            if timestamps is not None:
+                timestamps.on_segment(nxt, tsval, now_ns)
             return 0
     elif size:
         sender.on_probe_answered(now_ns)
@@ -47,6 +68,8 @@ def take(segment: Segment, sender: Sender, receiver: Receiver, acks: AckPolicy, 
             sender.set_window(segment.wnd << sender.shift, nxt, una)
     else:
         return UNPREDICTED
+    if timestamps is not None:
+        timestamps.on_segment(nxt, tsval, now_ns)
     receiver.enqueue(segment.payload, size)
-    acks.on_text(size, our_mss, now_ns)
+    acks.on_text(size, full_segment_bytes, now_ns)
     return READABLE

@@ -8,6 +8,7 @@ from .segment import Options
 
 TCP_HEADER_BYTES = 20
 LONGEST_TCP_HEADER_BYTES = 60
+TIMESTAMPS_BYTES = 12  # the option, padded (RFC 7323 appendix A)
 MAX_SHIFT = 14  # RFC 7323 2.3
 
 
@@ -28,28 +29,38 @@ def chunk_bytes_for(superpacket_bytes: int, mss: int, address: bytes) -> int:
     return max(room - room % mss, mss)
 
 
-def syn_options(config: Config, our_mss: int, peer: Options | None, answering: bool) -> Options:
-    """The options of our SYN; `answering` one, of our SYN,ACK: then only what `peer` offered is offered back."""
+def syn_options(
+    config: Config, our_mss: int, peer: Options | None, answering: bool, timestamps: tuple[int, int] | None = None
+) -> Options:
+    """The options of our SYN; `answering` one, of our SYN,ACK: then only what `peer` offered is offered back.
+
+    `timestamps` are (TSval, TSecr) as the option would have them, if it goes along.
+    """
     scale = config.window_scaling and (not answering or (peer is not None and peer.wscale is not None))
     sack = config.sack and (not answering or (peer is not None and peer.sack_permitted))
-    return Options(our_mss, window_shift(config.receive_limit_bytes) if scale else None, sack)
+    stamp = config.timestamps and (not answering or (peer is not None and peer.timestamps is not None))
+    return Options(
+        our_mss, window_shift(config.receive_limit_bytes) if scale else None, sack, timestamps if stamp else None
+    )
 
 
 class Negotiated:
     """What a handshake came to.
 
-    mss        Eff.snd.MSS: octets of text in the largest segment that we send
-    snd_shift  Snd.Wind.Shift; rcv_shift  Rcv.Wind.Shift: both 0 unless both ends offered scaling
-    sack       both ends have offered SACK-Permitted
+    mss         Eff.snd.MSS: octets of text in the largest segment that we send
+    snd_shift   Snd.Wind.Shift; rcv_shift  Rcv.Wind.Shift: both 0 unless both ends offered scaling
+    sack        both ends have offered SACK-Permitted
+    timestamps  Snd.TS.OK: both ends have offered timestamps, which from now on are in each segment
     """
 
-    __slots__ = ("mss", "rcv_shift", "sack", "snd_shift")
+    __slots__ = ("mss", "rcv_shift", "sack", "snd_shift", "timestamps")
 
     def __init__(self, config: Config, our_mss: int, peer: Options | None, address: bytes) -> None:
         default = config.mss_default_v4 if len(address) == 4 else config.mss_default_v6
         # MUST-15: absent means the default. A zero or absurd MSS must not make us send empty segments (Linux: 48).
         offered = default if peer is None or peer.mss is None else max(peer.mss, 48)
-        self.mss = min(offered, our_mss)
+        self.timestamps = config.timestamps and peer is not None and peer.timestamps is not None
+        self.mss = min(offered, our_mss) - (TIMESTAMPS_BYTES if self.timestamps else 0)
         self.sack = config.sack and peer is not None and peer.sack_permitted
         self.snd_shift = 0
         self.rcv_shift = 0

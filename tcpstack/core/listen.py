@@ -13,6 +13,7 @@ from .closed import answer_closed, is_connection_attempt, reset
 from .config import Config
 from .handshake import Negotiated, mss_for, syn_options
 from .receive.receiver import acceptable
+from .receive.timestamps import Timestamps
 from .segment import ACK, RST, SYN, FourTuple, Options, Segment
 from .seq import MASK, unwrap
 
@@ -21,7 +22,7 @@ STAY = 0
 BACK_TO_LISTEN = 1
 ESTABLISH = 2
 
-_PACKED = Struct("!QQQQIIIIHHBBBB")
+_PACKED = Struct("!QQQQIIIIIHHBBBB")
 _MSS, _WSCALE, _SACK, _TIMESTAMPS = 1, 2, 4, 8  # which options the peer's SYN had
 
 
@@ -30,16 +31,19 @@ class SynRecord:
 
     peer         what the peer's SYN offered: MSS, window shift, SACK-permitted and TSval are remembered
     mtu          of the device that it came by    wnd          what our SYN,ACK offers
+    timestamp_offset  of our clock (receive/timestamps.py)
     deadline_ns  when the SYN,ACK goes again      expires_ns   when the record is given up
     timeouts     how often it went again for lack of an ACK; attempts  how often for whatever reason
     """
 
     __slots__ = (
         "attempts", "challenged_ns", "deadline_ns", "expires_ns", "flow", "irs", "iss", "mtu", "opened_ns", "peer",
-        "timeouts", "wnd",
+        "timeouts", "timestamp_offset", "wnd",
     )  # fmt: skip
 
-    def __init__(self, segment: Segment, iss: int, mtu: int, config: Config, now_ns: int) -> None:
+    def __init__(
+        self, segment: Segment, iss: int, mtu: int, config: Config, now_ns: int, timestamp_offset: int = 0
+    ) -> None:
         self.flow: FourTuple = (segment.dst, segment.dport, segment.src, segment.sport)
         self.irs = segment.seq
         self.iss = iss
@@ -52,6 +56,7 @@ class SynRecord:
         self.deadline_ns = now_ns + config.rto_initial_ns
         self.expires_ns = now_ns + config.syn_received_r2_ns
         self.challenged_ns = 0
+        self.timestamp_offset = timestamp_offset
 
     def pack(self) -> bytes:
         """The record as octets, for a table of many. Counts above 255 are kept as 255: nobody tells them apart."""
@@ -64,8 +69,8 @@ class SynRecord:
         )
         return _PACKED.pack(
             self.deadline_ns, self.expires_ns, self.opened_ns, self.challenged_ns, self.irs, self.iss, self.mtu,
-            peer.timestamps[0] if peer.timestamps else 0, self.wnd, peer.mss or 0, peer.wscale or 0, offers,
-            min(self.attempts, 255), min(self.timeouts, 255),
+            peer.timestamps[0] if peer.timestamps else 0, self.timestamp_offset, self.wnd, peer.mss or 0,
+            peer.wscale or 0, offers, min(self.attempts, 255), min(self.timeouts, 255),
         )  # fmt: skip
 
     @classmethod
@@ -75,7 +80,7 @@ class SynRecord:
         self.flow = flow
         (
             self.deadline_ns, self.expires_ns, self.opened_ns, self.challenged_ns, self.irs, self.iss, self.mtu,
-            tsval, self.wnd, mss, wscale, offers, self.attempts, self.timeouts,
+            tsval, self.timestamp_offset, self.wnd, mss, wscale, offers, self.attempts, self.timeouts,
         ) = _PACKED.unpack(octets)  # fmt: skip
         self.peer = Options(
             mss if offers & _MSS else None,
@@ -94,6 +99,14 @@ class SynRecord:
     def our_mss(self) -> int:
         return mss_for(self.mtu, self.flow[2])
 
+    def timestamps(self, now_ns: int) -> Timestamps:
+        """Our clock, and what is known of the peer's."""
+        stamps = Timestamps(self.timestamp_offset)
+        if self.peer.timestamps is not None:
+            stamps.synchronize(self.peer.timestamps[0], now_ns)
+        stamps.last_ack_sent = self.irs + 1
+        return stamps
+
     def negotiated(self, config: Config) -> Negotiated:
         """What the handshake comes to, once it is done."""
         return Negotiated(config, self.our_mss, self.peer, self.flow[2])
@@ -108,10 +121,11 @@ def answer_listen(segment: Segment) -> Segment | None:
     return None  # fourth: neither SYN nor ACK nor RST
 
 
-def syn_ack(record: SynRecord, config: Config, reason: str) -> Segment:
+def syn_ack(record: SynRecord, config: Config, reason: str, now_ns: int) -> Segment:
     """<SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>"""
     local, lport, remote, rport = record.flow
-    options = syn_options(config, record.our_mss, record.peer, answering=True)
+    stamps = record.timestamps(now_ns).option(now_ns)
+    options = syn_options(config, record.our_mss, record.peer, answering=True, timestamps=stamps)
     return Segment(
         local, lport, remote, rport, record.iss, (record.irs + 1) & MASK, SYN | ACK, record.wnd,
         options=options, reason=reason,
@@ -126,12 +140,18 @@ def on_syn_received(record: SynRecord, segment: Segment, config: Config, now_ns:
     rcv_nxt = record.irs + 1
     flags = segment.flags
     seq = unwrap(segment.seq, rcv_nxt)
+    stamps = segment.options.timestamps if segment.options is not None else None
     # First, check sequence number.
     if is_connection_attempt(flags) and seq == record.irs:
         # The peer's SYN again: our SYN,ACK is lost or late, and is the acknowledgement it needs. Text that comes with
         # the SYN reaches into the window, but the SYN lies left of it and does not count in the fourth check.
         record.attempts += 1
-        return STAY, syn_ack(record, config, "SYN,ACK again: the peer repeats its SYN")
+        if record.peer.timestamps is not None and stamps is not None:
+            record.peer.timestamps = stamps  # its clock has gone on, and it times this SYN
+        return STAY, syn_ack(record, config, "SYN,ACK again: the peer repeats its SYN", now_ns)
+    # RFC 7323 5.3 R1 comes before all else.
+    if stamps and config.timestamps and record.timestamps(now_ns).is_old(stamps[0], now_ns) and not flags & RST:
+        return STAY, _challenge(record, "ACK: an old segment, by its timestamp (PAWS)", config, now_ns)
     if seq is None or not acceptable(seq, segment.len, rcv_nxt, record.wnd):
         if flags & RST:
             return STAY, None
@@ -162,7 +182,7 @@ def on_syn_received_timer(record: SynRecord, config: Config, now_ns: int) -> Seg
     record.timeouts += 1
     interval_ns = min(config.rto_initial_ns << record.timeouts, config.rto_max_ns)
     record.deadline_ns = min(now_ns + interval_ns, record.expires_ns)
-    return syn_ack(record, config, "SYN,ACK again: no ACK came")
+    return syn_ack(record, config, "SYN,ACK again: no ACK came", now_ns)
 
 
 def abort(record: SynRecord, reason: str) -> Segment:
@@ -178,5 +198,7 @@ def _challenge(record: SynRecord, reason: str, config: Config, now_ns: int) -> S
     record.challenged_ns = now_ns
     local, lport, remote, rport = record.flow
     seq, ack = (record.iss + 1) & MASK, (record.irs + 1) & MASK
-    shift = record.negotiated(config).rcv_shift  # unlike that of the SYN,ACK, this window field is scaled
-    return Segment(local, lport, remote, rport, seq, ack, ACK, -(-record.wnd >> shift), reason=reason)
+    negotiated = record.negotiated(config)
+    wnd = -(-record.wnd >> negotiated.rcv_shift)  # unlike that of the SYN,ACK, this window field is scaled
+    options = record.timestamps(now_ns).options(now_ns) if negotiated.timestamps else None
+    return Segment(local, lport, remote, rport, seq, ack, ACK, wnd, options=options, reason=reason)

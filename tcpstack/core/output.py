@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .receive.acks import AckPolicy, Blocks
 from .receive.receiver import Receiver
+from .receive.sack import MOST_BLOCKS_WITH_TIMESTAMPS
+from .receive.timestamps import Timestamps
 from .segment import ACK, FIN, PSH, RST, FourTuple, Options, Segment
 from .send.sender import Chunk, Sender
 from .seq import MASK
@@ -13,9 +15,12 @@ class Output:
     """Joins what the two halves have to say into segments.
 
     `syn_flags` (SYN, or SYN | ACK) with `syn_reason` asks for our SYN to leave, once; `syn_options` go with it.
+    `timestamps` go with all that leaves later, where they have been negotiated.
     """
 
-    __slots__ = ("_acks", "_controls", "_flow", "_receiver", "_sender", "syn_flags", "syn_options", "syn_reason")
+    __slots__ = (
+        "_acks", "_controls", "_flow", "_receiver", "_sender", "syn_flags", "syn_options", "syn_reason", "timestamps"
+    )  # fmt: skip
 
     def __init__(self, flow: FourTuple, sender: Sender, receiver: Receiver, acks: AckPolicy) -> None:
         self._flow = flow
@@ -26,14 +31,18 @@ class Output:
         self.syn_flags = 0
         self.syn_reason = ""
         self.syn_options: Options | None = None
+        self.timestamps: Timestamps | None = None
 
     def control(self, segment: Segment) -> None:
         """Queue a segment that is ready made (a RST)."""
         self._controls.append(segment)
 
-    def reset(self, reason: str) -> None:
+    def reset(self, reason: str, now_ns: int) -> None:
         """<SEQ=SND.NXT><CTL=RST>, and nothing else any more (3.10.5)."""
-        self._controls = [self._segment(self._ack_seq(), RST, reason)]
+        local, lport, remote, rport = self._flow
+        options = None if self.timestamps is None else self.timestamps.options(now_ns)
+        seq = self._ack_seq() & MASK
+        self._controls = [Segment(local, lport, remote, rport, seq, 0, RST, 0, options=options, reason=reason)]
 
     def take_controls(self) -> list[Segment]:
         """What is left to say for a connection that is CLOSED."""
@@ -48,19 +57,19 @@ class Output:
             segments.append(self._syn())
             sender.on_syn_sent(now_ns)
         if acks.duplicates:
-            segments += [self._duplicate(*duplicate) for duplicate in acks.duplicates]
+            segments += [self._duplicate(*duplicate, now_ns) for duplicate in acks.duplicates]
             if acks.duplicates[-1][0] == self._receiver.nxt and not acks.reason:
                 acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
             acks.duplicates.clear()
         if sender.una > sender.iss:  # our SYN is acknowledged
             while max_bytes > 0 and sender.has_work and (chunk := sender.next_chunk(now_ns)) is not None:
-                segments.append(self._text(chunk))
+                segments.append(self._text(chunk, now_ns))
                 max_bytes -= chunk.size
                 acks.on_sent()
         if acks.reason:
-            segment = self._segment(self._ack_seq(), ACK, acks.reason)
-            if self._receiver.reports:
-                segment.options = _sack_options(self._receiver.sack_blocks())
+            segment = self._segment(self._ack_seq(), ACK, acks.reason, now_ns)
+            if self._receiver.reports and (blocks := self._receiver.sack_blocks()):
+                segment.options = self._sack_options(blocks, now_ns)
             segments.append(segment)
             acks.on_sent()
         sender.arm(now_ns)
@@ -68,15 +77,17 @@ class Output:
 
     def _syn(self) -> Segment:
         flags, self.syn_flags = self.syn_flags, 0
+        if self.timestamps is not None:
+            self.timestamps.last_ack_sent = self._receiver.nxt
         local, lport, remote, rport = self._flow
         return Segment(
             local, lport, remote, rport, self._sender.iss & MASK, self._receiver.nxt & MASK if flags & ACK else 0,
             flags, self._receiver.syn_window_field(), options=self.syn_options, reason=self.syn_reason,
         )  # fmt: skip
 
-    def _text(self, chunk: Chunk) -> Segment:
+    def _text(self, chunk: Chunk, now_ns: int) -> Segment:
         flags = ACK | (FIN if chunk.fin else 0) | (PSH if chunk.psh else 0)
-        segment = self._segment(chunk.seq, flags, chunk.reason)
+        segment = self._segment(chunk.seq, flags, chunk.reason, now_ns)
         if chunk.size:
             segment.payload = self._sender.buffer.view(chunk.seq, chunk.size)
             segment.payload_len = chunk.size
@@ -84,24 +95,27 @@ class Output:
                 segment.gso_size = self._sender.mss
         return segment
 
-    def _duplicate(self, ack: int, reason: str, blocks: Blocks) -> Segment:
+    def _duplicate(self, ack: int, reason: str, blocks: Blocks, now_ns: int) -> Segment:
         # The right edge stays where the peer knows it, seen from `ack`: RCV.NXT may have moved on since, and reads may
         # have opened the window, but with another window this would be no duplicate (RFC 5681 2).
         receiver = self._receiver
         field = min((max(receiver.edge - ack, 0) + (1 << receiver.shift) - 1) >> receiver.shift, 0xFFFF)
         receiver.edge = max(receiver.edge, ack + (field << receiver.shift))
         local, lport, remote, rport = self._flow
-        options = _sack_options(blocks)
+        options = self._sack_options(blocks, now_ns)
+        if self.timestamps is not None:
+            self.timestamps.last_ack_sent = ack
         seq = self._ack_seq() & MASK
         return Segment(local, lport, remote, rport, seq, ack & MASK, ACK, field, options=options, reason=reason)
 
-    def _segment(self, seq: int, flags: int, reason: str) -> Segment:
+    def _segment(self, seq: int, flags: int, reason: str, now_ns: int) -> Segment:
         local, lport, remote, rport = self._flow
-        if flags & RST:
-            return Segment(local, lport, remote, rport, seq & MASK, 0, flags, 0, reason=reason)
-        receiver = self._receiver
-        wnd = receiver.window_field()
-        return Segment(local, lport, remote, rport, seq & MASK, receiver.nxt & MASK, flags, wnd, (), 0, None, 0, reason)
+        nxt, wnd = self._receiver.nxt, self._receiver.window_field()
+        options, timestamps = None, self.timestamps
+        if timestamps is not None:
+            timestamps.last_ack_sent = nxt
+            options = timestamps.options(now_ns)
+        return Segment(local, lport, remote, rport, seq & MASK, nxt & MASK, flags, wnd, (), 0, options, 0, reason)
 
     def _ack_seq(self) -> int:
         # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT
@@ -113,9 +127,15 @@ class Output:
         first = max(una, min(sender.iss + 1, nxt))  # the SYN takes no room in the window
         return max(una + sender.wnd, first)
 
+    def _sack_options(self, blocks: Blocks, now_ns: int) -> Options | None:
+        """The options of an acknowledgement that reports these blocks: as many as there is room for."""
+        if self.timestamps is None:
+            return Options(sack=_as_on_the_wire(blocks)) if blocks else None
+        stamps = self.timestamps.options(now_ns)
+        if not blocks:
+            return stamps
+        return Options(timestamps=stamps.timestamps, sack=_as_on_the_wire(blocks[:MOST_BLOCKS_WITH_TIMESTAMPS]))
 
-def _sack_options(blocks: Blocks) -> Options | None:
-    """The SACK option with these blocks; none where there are none."""
-    if not blocks:
-        return None
-    return Options(sack=tuple((left & MASK, right & MASK) for left, right in blocks))
+
+def _as_on_the_wire(blocks: Blocks) -> Blocks:
+    return tuple((left & MASK, right & MASK) for left, right in blocks)

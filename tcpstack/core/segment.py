@@ -75,6 +75,26 @@ class Options:
         return f"Options({shown})"
 
 
+class TimestampsAlone(Options):
+    """What nearly every segment has on a connection with timestamps: that option, and no other.
+
+    It equals Options(timestamps=...); the class is what a fast path looks at.
+    """
+
+    __slots__ = ()
+
+    timestamps: tuple[int, int]
+    mss = None
+    wscale = None
+    sack_permitted = False
+    sack = ()
+    unknown = ()
+    malformed = False
+
+    def __init__(self, timestamps: tuple[int, int]) -> None:
+        self.timestamps = timestamps
+
+
 class Segment:
     """One TCP segment.
 

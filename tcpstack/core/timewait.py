@@ -9,6 +9,7 @@ from struct import Struct
 
 from .closed import is_connection_attempt
 from .receive.receiver import acceptable
+from .receive.timestamps import Timestamps
 from .segment import ACK, FIN, RST, SYN, FourTuple, Segment
 from .seq import MASK, unwrap
 
@@ -19,17 +20,21 @@ GONE = 2
 NEW_INCARNATION = 3
 
 
-_PACKED = Struct("!QQIIIH")
+_PACKED = Struct("!QQIIIIIH?")
 
 
 class TimeWait:
-    """Sequence numbers are as on the wire, `wnd_field` is the last SEG.WND sent; `lasts_ns` are the 2 MSL."""
+    """Sequence numbers are as on the wire, `wnd_field` is the last SEG.WND sent; `lasts_ns` are the 2 MSL.
+    `timestamps` are the connection's, None where it had none."""
 
-    __slots__ = ("challenged_ns", "expires_ns", "flow", "lasts_ns", "rcv_nxt", "rcv_wnd", "snd_nxt", "wnd_field")
+    __slots__ = (
+        "challenged_ns", "expires_ns", "flow", "lasts_ns", "rcv_nxt", "rcv_wnd", "snd_nxt", "timestamps", "wnd_field"
+    )  # fmt: skip
 
     def __init__(
-        self, flow: FourTuple, snd_nxt: int, rcv_nxt: int, rcv_wnd: int, wnd_field: int, lasts_ns: int, now_ns: int
-    ) -> None:
+        self, flow: FourTuple, snd_nxt: int, rcv_nxt: int, rcv_wnd: int, wnd_field: int, lasts_ns: int, now_ns: int,
+        timestamps: Timestamps | None = None,
+    ) -> None:  # fmt: skip
         self.flow = flow
         self.snd_nxt = snd_nxt & MASK
         self.rcv_nxt = rcv_nxt & MASK
@@ -38,12 +43,15 @@ class TimeWait:
         self.lasts_ns = lasts_ns
         self.expires_ns = now_ns + lasts_ns
         self.challenged_ns = 0
+        self.timestamps = timestamps
 
     def pack(self) -> bytes:
         """All but `flow` and `lasts_ns` as octets, for a table of many."""
+        stamps = self.timestamps
         return _PACKED.pack(
-            self.expires_ns, self.challenged_ns, self.snd_nxt, self.rcv_nxt, self.rcv_wnd, self.wnd_field
-        )
+            self.expires_ns, self.challenged_ns, self.snd_nxt, self.rcv_nxt, self.rcv_wnd,
+            stamps.offset if stamps else 0, stamps.recent if stamps else 0, self.wnd_field, stamps is not None,
+        )  # fmt: skip
 
     @classmethod
     def unpack(cls, flow: FourTuple, lasts_ns: int, octets: bytes) -> TimeWait:
@@ -52,8 +60,13 @@ class TimeWait:
         self.flow = flow
         self.lasts_ns = lasts_ns
         (
-            self.expires_ns, self.challenged_ns, self.snd_nxt, self.rcv_nxt, self.rcv_wnd, self.wnd_field
+            self.expires_ns, self.challenged_ns, self.snd_nxt, self.rcv_nxt, self.rcv_wnd, offset, recent,
+            self.wnd_field, has_timestamps,
         ) = _PACKED.unpack(octets)  # fmt: skip
+        self.timestamps = None
+        if has_timestamps:
+            self.timestamps = Timestamps(offset)
+            self.timestamps.synchronize(recent, self.expires_ns - lasts_ns)
         return self
 
     @staticmethod
@@ -67,23 +80,33 @@ def on_time_wait(
 ) -> tuple[int, Segment | None]:
     """(STAY, RESTART the 2 MSL, GONE or NEW_INCARNATION; the answer if any).
 
-    NEW_INCARNATION: the SYN is younger than all that the old connection saw (MAY-2, condition 2 of RFC 1122
-    4.2.2.13), and somebody is `listening`: a new connection may take this one's place; its ISS must lie beyond
-    `snd_nxt`.
+    NEW_INCARNATION: the SYN is younger than all that the old connection saw, by its timestamp (RFC 6191, SHLD-4) or
+    its sequence number (MAY-2), and somebody is `listening`: a new connection may take this one's place; its ISS must
+    lie beyond `snd_nxt`.
     """
     flags = segment.flags
     seq = unwrap(segment.seq, entry.rcv_nxt)
-    if listening and seq is not None and is_connection_attempt(flags) and seq >= entry.rcv_nxt:
-        return NEW_INCARNATION, None
+    stamps = entry.timestamps
+    tsval = segment.options.timestamps[0] if segment.options is not None and segment.options.timestamps else None
+    old = stamps is not None and tsval is not None and stamps.is_old(tsval, now_ns)
+    if listening and is_connection_attempt(flags) and not old:
+        newer = stamps is not None and tsval is not None and tsval != stamps.recent
+        if newer or (seq is not None and seq >= entry.rcv_nxt):
+            return NEW_INCARNATION, None
+    if old and not flags & RST:  # RFC 7323 5.3 R1
+        reason = "ACK: an old segment, by its timestamp (PAWS)"
+        return STAY, _limited_ack(entry, reason, challenge_ack_ns, now_ns)
     # First, check sequence number.
     if seq is None or not acceptable(seq, segment.len, entry.rcv_nxt, entry.rcv_wnd):
         if flags & RST:
             return STAY, None
         if flags & FIN and seq is not None and seq + segment.len == entry.rcv_nxt:
             # "The only thing that can arrive is a retransmission of the remote FIN. Acknowledge it, and restart."
-            return RESTART, _ack(entry, "ACK: the peer repeats its FIN, our last ACK was lost")
+            if stamps is not None and tsval is not None:
+                stamps.synchronize(tsval, now_ns)
+            return RESTART, _ack(entry, "ACK: the peer repeats its FIN, our last ACK was lost", now_ns)
         if segment.payload_len and not flags & SYN:
-            return STAY, _ack(entry, "ACK: text that we have already")  # no ACK answers that: it needs no limit
+            return STAY, _ack(entry, "ACK: text that we have already", now_ns)  # no ACK answers that: it needs no limit
         return STAY, _limited_ack(entry, "ACK: segment outside the window (TIME-WAIT)", challenge_ack_ns, now_ns)
     # Second, check the RST bit (RFC 5961 3).
     if flags & RST:
@@ -105,11 +128,12 @@ def _limited_ack(entry: TimeWait, reason: str, challenge_ack_ns: int, now_ns: in
     if entry.challenged_ns and now_ns - entry.challenged_ns < challenge_ack_ns:
         return None
     entry.challenged_ns = now_ns
-    return _ack(entry, reason)
+    return _ack(entry, reason, now_ns)
 
 
-def _ack(entry: TimeWait, reason: str) -> Segment:
+def _ack(entry: TimeWait, reason: str, now_ns: int) -> Segment:
     local, lport, remote, rport = entry.flow
+    options = None if entry.timestamps is None else entry.timestamps.options(now_ns)
     return Segment(
-        local, lport, remote, rport, entry.snd_nxt, entry.rcv_nxt, ACK, entry.wnd_field, reason=reason
+        local, lport, remote, rport, entry.snd_nxt, entry.rcv_nxt, ACK, entry.wnd_field, options=options, reason=reason
     )

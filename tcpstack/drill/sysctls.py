@@ -29,8 +29,6 @@ _DEFAULT_RECEIVE_BYTES = 15 * 1024 * 1024
 _FIXED = {
     "tcp_ecn": "0",
     "tcp_fastopen": "0",
-    "tcp_sack": "0",
-    "tcp_timestamps": "0",
     "tcp_early_retrans": "0",
     "tcp_recovery": "0",
     "tcp_frto": "0",
@@ -93,6 +91,10 @@ class Sysctls:
             self.config = replace(self.config, receive_buffer_bytes=min(max(size, 1), 1 << 30))
         elif name == "tcp_window_scaling":
             self.config = replace(self.config, window_scaling=value != "0")
+        elif name == "tcp_sack":
+            self.config = replace(self.config, sack=value != "0")
+        elif name == "tcp_timestamps":
+            self.config = replace(self.config, timestamps=value != "0")
         elif name == "tcp_fin_timeout":
             self.config = replace(self.config, fin_wait_2_ns=_number(value, line) * 1_000_000_000)
         elif name == "tcp_congestion_control":

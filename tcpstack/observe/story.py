@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..core.handshake import TIMESTAMPS_BYTES
 from ..core.segment import ACK, FIN, PSH, RST, SYN, Options, Segment, flag_names
 from ..core.seq import MASK, unwrap
 from ..core.state import SYN_SENT
@@ -121,7 +122,8 @@ class Story:
                 unused.setdefault(us if mine else peer, []).append(name)
             elif mine and name != "window scale":
                 agreed.append(name)
-        to_us, to_peer = ours.mss or default, theirs.mss or default
+        taken = TIMESTAMPS_BYTES if "timestamps" in agreed else 0
+        to_us, to_peer = (ours.mss or default) - taken, (theirs.mss or default) - taken
         agreed.append(f"segments of at most {to_us} octets to {us}, {to_peer} to {peer}")
         text = "in force: " + "; ".join(agreed)
         if unused:

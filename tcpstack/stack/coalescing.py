@@ -2,15 +2,16 @@
 
 Text that continues the segment before it makes a superpacket of the two; a pure acknowledgement that is followed by a
 later one says nothing that the later one, if it is acceptable, does not. So a batch costs the engine a segment or two
-where the device hands over each by itself. Only plain segments are joined: with options, with control bits but ACK and
-PSH, out of order, or of another flow, each goes by itself, as do duplicates.
+where the device hands over each by itself. Only plain segments are joined: with options but timestamps, with control
+bits but ACK and PSH, out of order, or of another flow, each goes by itself, as do duplicates; and text of another
+millisecond, since of that one timestamp is to be echoed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..core.segment import ACK, PSH, Segment
+from ..core.segment import ACK, PSH, Segment, TimestampsAlone
 from ..core.seq import HALF, MASK
 from ..wire.dropped import Dropped
 from ..wire.icmp import IcmpMessage
@@ -32,7 +33,7 @@ def coalesced(items: Iterable[Item]) -> Iterator[Item]:
             if held is not None:
                 yield held
                 held = None
-            if item.options is None and item.flags | PSH == _ACK_PSH:
+            if item.flags | PSH == _ACK_PSH and (item.options is None or type(item.options) is TimestampsAlone):
                 held = item
                 continue
         elif held is not None:
@@ -48,7 +49,7 @@ def _joins(held: Segment, item: Segment) -> bool:
     if (
         item.sport != held.sport
         or item.dport != held.dport
-        or item.options is not None
+        or type(item.options) is not type(held.options)
         or item.flags | PSH != _ACK_PSH
         or item.src != held.src
         or item.dst != held.dst
@@ -61,6 +62,7 @@ def _joins(held: Segment, item: Segment) -> bool:
             return False
         held.ack = item.ack
         held.wnd = item.wnd
+        held.options = item.options
         return True
     step = held.gso_size or size
     if (
@@ -69,6 +71,7 @@ def _joins(held: Segment, item: Segment) -> bool:
         or item.seq != (held.seq + size) & MASK
         or item.ack != held.ack
         or item.wnd != held.wnd
+        or item.options != held.options
         or held.flags & PSH
         or item.gso_size
         or size + more > _MOST_BYTES

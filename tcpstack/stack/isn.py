@@ -26,9 +26,12 @@ class InitialSequenceNumbers:
 
     def choose(self, flow: FourTuple, now_ns: int) -> int:
         """The ISN for a connection opened now, 0 to 2^32 - 1."""
-        digest = hashlib.blake2s(pack_flow(flow), key=self._secret, digest_size=4).digest()
-        offset = int.from_bytes(digest, "big")
-        return (now_ns // TICK_NS + offset) & MASK
+        return (now_ns // TICK_NS + self._hash(flow, b"ISN")) & MASK
+
+    def timestamp_offset(self, flow: FourTuple) -> int:
+        """Of the connection's timestamp clock (RFC 7323 5.4): the same for each incarnation, so that the values of the
+        next one are larger, and for another connection one that can't be told from this."""
+        return self._hash(flow, b"TS")
 
     def choose_beyond(self, flow: FourTuple, floor: int, now_ns: int) -> int:
         """The same, but larger than `floor`, the last number the previous incarnation used (MAY-2, condition 1)."""
@@ -36,3 +39,7 @@ class InitialSequenceNumbers:
         if 0 < (iss - floor) & MASK < HALF:
             return iss
         return (floor + 1) & MASK
+
+    def _hash(self, flow: FourTuple, purpose: bytes) -> int:
+        digest = hashlib.blake2s(pack_flow(flow), key=self._secret, person=purpose, digest_size=4).digest()
+        return int.from_bytes(digest, "big")

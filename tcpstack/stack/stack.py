@@ -19,6 +19,7 @@ from ..core.connection import Connection
 from ..core.events import ConnectionClosed, SegmentIn, SegmentOut, Tracer
 from ..core.listen import SynRecord
 from ..core.readiness import WRITABLE
+from ..core.receive.timestamps import Timestamps
 from ..core.segment import Buffer, FourTuple, Segment
 from ..device.base import next_packet_id
 from ..wire.codec import DPKT, Codec
@@ -85,8 +86,9 @@ class Stack:
         self._isn = InitialSequenceNumbers(self._random.randbytes(16))
         self._connections: dict[FourTuple, Connection] = {}
         self._unclaimed = Unclaimed(
-            mtu, self.config, self.counters, tracer, self._choose_iss, self._emit, self._establish
-        )
+            mtu, self.config, self.counters, tracer, self._choose_iss, self._isn.timestamp_offset, self._emit,
+            self._establish,
+        )  # fmt: skip
         self._listeners = self._unclaimed.listeners
         self._records = self._unclaimed.records
         self._time_waits = self._unclaimed.time_waits
@@ -128,7 +130,9 @@ class Stack:
         )
         flow = (source, lport, target, rport)
         iss = self._isn.choose(flow, now_ns)
-        connection = Connection(flow, config or self.config, iss, self.mtu, self.tracer, *self._device_bounds(target))
+        stamps = Timestamps(self._isn.timestamp_offset(flow))
+        bounds = self._device_bounds(target)
+        connection = Connection(flow, config or self.config, iss, self.mtu, self.tracer, *bounds, stamps)
         self._connections[flow] = connection
         connection.open(now_ns)
         self._touch(connection, now_ns)

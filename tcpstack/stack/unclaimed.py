@@ -27,13 +27,14 @@ class Unclaimed:
 
     mtu         of the device             config      the stack's: for what is neither a connection's nor a listener's
     counters    refusals are counted in   choose_iss  (flow, number that it must exceed or None, now_ns) -> ISS
+    timestamp_offset  (flow) -> of its timestamp clock
     emit        takes (segment, state that it leaves from, now_ns, Config.ip_fields)
     establish   takes (record, listener, the segment that acknowledges our SYN, now_ns)
     """
 
     __slots__ = (
-        "_choose_iss", "_config", "_counters", "_emit", "_establish", "_mtu", "_tracer", "listeners",
-        "records", "time_waits",
+        "_choose_iss", "_config", "_counters", "_emit", "_establish", "_mtu", "_timestamp_offset", "_tracer",
+        "listeners", "records", "time_waits",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +44,7 @@ class Unclaimed:
         counters: Counter[str],
         tracer: Tracer | None,
         choose_iss: Callable[[FourTuple, int | None, int], int],
+        timestamp_offset: Callable[[FourTuple], int],
         emit: Callable[[Segment, int, int, tuple[int, int]], None],
         establish: Callable[[SynRecord, Listener, Segment, int], None],
     ) -> None:
@@ -54,6 +56,7 @@ class Unclaimed:
         self._counters = counters
         self._tracer = tracer
         self._choose_iss = choose_iss
+        self._timestamp_offset = timestamp_offset
         self._emit = emit
         self._establish = establish
 
@@ -126,12 +129,12 @@ class Unclaimed:
         if replaced is not None:
             self.time_waits.remove(flow)
             self._trace_move(flow, st.TIME_WAIT, st.RCV_NEWER_SYN, now_ns)
-        record = SynRecord(segment, iss, self._mtu, listener.config, now_ns)
+        record = SynRecord(segment, iss, self._mtu, listener.config, now_ns, self._timestamp_offset(flow))
         listener.records += 1
         self.records.add(record, replaced)
         self._trace_move(flow, st.LISTEN, st.RCV_SYN, now_ns)
         self._trace_in(segment, flow, st.LISTEN, st.SYN_RECEIVED, now_ns)
-        syn_ack = listen.syn_ack(record, listener.config, "SYN,ACK: answers the SYN with our ISN")
+        syn_ack = listen.syn_ack(record, listener.config, "SYN,ACK: answers the SYN with our ISN", now_ns)
         self._emit(syn_ack, st.SYN_RECEIVED, now_ns, listener.config.ip_fields)
 
     # ------------------------------------------------------------------ SYN-RECEIVED

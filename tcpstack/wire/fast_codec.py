@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 
-from ..core.segment import Buffer, Options, Segment
+from ..core.segment import Buffer, Segment, TimestampsAlone
 from . import dpkt_codec
 from .checksum import PROTOCOL_TCP, congruent_sum, ones_complement_sum
 from .dropped import Dropped
@@ -36,6 +36,7 @@ _unpack_ipv6_tcp = _IPV6_TCP.unpack_from
 _pack_ipv4_tcp = _IPV4_TCP.pack
 _pack_ipv6_tcp = _IPV6_TCP.pack
 _number = int.from_bytes
+_pack_three_words = _THREE_WORDS.pack
 _new_segment = Segment.__new__
 
 
@@ -62,17 +63,23 @@ def encode(segment: Segment, partial: bool = False, hop_limit: int = 64, traffic
     src = segment.src
     dst = segment.dst
     payload = segment.payload
-    options = dpkt_codec.encode_options(segment.options) if segment.options is not None else b""
-    tcp_len = 20 + len(options) + segment.payload_len
-    offset_flags = 0x5000 + (len(options) << 10) | segment.flags
+    options = segment.options
+    if options is None:
+        encoded = b""
+    elif type(options) is TimestampsAlone:
+        encoded = _pack_three_words(_TIMESTAMPS_LEAD, *options.timestamps)
+    else:
+        encoded = dpkt_codec.encode_options(options)
+    tcp_len = 20 + len(encoded) + segment.payload_len
+    offset_flags = 0x5000 + (len(encoded) << 10) | segment.flags
     addresses = _number(src + dst)
     total = addresses + PROTOCOL_TCP + tcp_len
     if partial:
         checksum = total % 0xFFFF or 0xFFFF
     else:
         total += segment.sport + segment.dport + segment.seq + segment.ack + offset_flags + segment.wnd + segment.up
-        if options:
-            total += _number(options)
+        if encoded:
+            total += _number(encoded)
         if payload:
             total += congruent_sum(payload[0]) if len(payload) == 1 else ones_complement_sum(payload)
         checksum = -total % 0xFFFF  # checksum.complement
@@ -94,8 +101,8 @@ def encode(segment: Segment, partial: bool = False, hop_limit: int = 64, traffic
             6 << 28 | traffic_class << 20, tcp_len, PROTOCOL_TCP, hop_limit, src, dst,
             segment.sport, segment.dport, segment.seq, segment.ack, offset_flags, segment.wnd, checksum, segment.up,
         )  # fmt: skip
-    if options:
-        header += options
+    if encoded:
+        header += encoded
     state = CHECKSUM_PARTIAL if partial else CHECKSUM_UNVERIFIED
     return Packet((header, *payload), state, segment.gso_size, segment.packet_id)
 
@@ -149,7 +156,7 @@ def _plain_tcp(
         lead, tsval, tsecr = _THREE_WORDS.unpack_from(buffer, text_at)
         if lead != _TIMESTAMPS_LEAD:
             return None
-        options = Options(None, None, False, (tsval, tsecr))
+        options = TimestampsAlone((tsval, tsecr))
         total += lead + tsval + tsecr
         text_at += 12
     payload = (memoryview(buffer)[text_at:end],) if text_at < end else ()

@@ -20,7 +20,9 @@ def test_closed_active_open_sends_syn_then_syn_ack_earns_the_ack(version: int) -
     connection = host.connect()
     [syn] = host.since(0)
     assert shape(syn) == (SYN, ISS, 0, 0)
-    assert syn.options == Options(mss=1460 if version == 4 else 1440, wscale=8, sack_permitted=True)
+    assert syn.options is not None
+    assert syn.options.timestamps is not None
+    assert syn.options == Options(1460 if version == 4 else 1440, 8, True, (syn.options.timestamps[0], 0))
     assert connection.state == st.SYN_SENT
     [ack] = host.hear(host.segment(SYN | ACK, IRS, ISS + 1))
     assert shape(ack) == (ACK, ISS + 1, IRS + 1, 0)

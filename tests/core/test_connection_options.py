@@ -6,7 +6,8 @@ import pytest
 
 from tcpstack.core.config import Config
 from tcpstack.core.connection import Connection
-from tcpstack.core.segment import ACK, SYN, Options, Segment
+from tcpstack.core.handshake import TIMESTAMPS_BYTES
+from tcpstack.core.segment import ACK, RST, SYN, Options, Segment
 from tcpstack.wire.dpkt_codec import encode
 from tcpstack.wire.packet import Packet
 from tests.network import Network, is_data, is_pure_ack
@@ -82,11 +83,11 @@ def test_network_tiny_mss_transfer_arrives_in_segments_of_that_size(mss: int) ->
     client.send(data)
     server.send(data)
     assert net.run(until=lambda: bytes(server.received) == data == bytes(client.received), for_ns=20 * SECOND)
-    assert max(c.segment.payload_len for c in net.crossings) == mss
+    assert max(c.segment.payload_len for c in net.crossings) == mss - TIMESTAMPS_BYTES
 
 
 @pytest.mark.rfc9293("MUST-65")
-def test_established_options_go_with_syns_only() -> None:
+def test_established_all_options_but_timestamps_go_with_syns_only() -> None:
     net = Network()
     client, server = net.pair()
     client.send(bytes(10_000))
@@ -94,8 +95,10 @@ def test_established_options_go_with_syns_only() -> None:
     net.run()
     server.close()
     net.run()
-    with_options = [c.segment for c in net.crossings if c.segment.options is not None]
-    assert [s.flags & SYN for s in with_options] == [SYN, SYN]
+    segments = [c.segment for c in net.crossings]
+    assert [bool(s.options and s.options.mss) for s in segments] == [bool(s.flags & SYN) for s in segments]
+    later = [s.options for s in segments if not s.flags & (SYN | RST)]
+    assert later == [Options(timestamps=each.timestamps) for each in later if each is not None]
 
 
 def test_established_mss_in_a_later_segment_changes_nothing() -> None:
@@ -184,7 +187,7 @@ def test_listen_scaling_switched_off_is_not_offered_back() -> None:
 
 
 def test_syn_sent_scaling_switched_off_is_not_offered() -> None:
-    host = Scripted(config=Config(window_scaling=False))
+    host = Scripted(config=Config(window_scaling=False, timestamps=False))
     connection = host.connect()
     assert host.sent[0].segment.options == Options(mss=1460, sack_permitted=True)
     host.hear(host.segment(SYN | ACK, IRS, ISS + 1, options=Options(wscale=5)))

@@ -65,7 +65,7 @@ def test_listen_drops_what_is_neither_syn_nor_ack_nor_rst(flags: int) -> None:
 
 @pytest.mark.rfc9293("MUST-14")
 def test_syn_ack_acknowledges_the_syn_alone_and_offers_what_was_offered() -> None:
-    answer = syn_ack(a_record(size=100, options=Options(mss=1400, wscale=0)), CONFIG, "why")
+    answer = syn_ack(a_record(size=100, options=Options(mss=1400, wscale=0)), CONFIG, "why", 0)
     assert (answer.flags, answer.seq, answer.ack) == (SYN | ACK, ISS, (IRS + 1) & MASK)
     assert (answer.src, answer.sport, answer.dst, answer.dport) == (HERE, 80, THERE, 4000)
     assert answer.options == Options(mss=1460, wscale=8)
@@ -74,12 +74,12 @@ def test_syn_ack_acknowledges_the_syn_alone_and_offers_what_was_offered() -> Non
 
 
 def test_syn_ack_to_a_syn_without_scale_offers_none() -> None:
-    assert syn_ack(a_record(), CONFIG, "").options == Options(mss=1460)
+    assert syn_ack(a_record(), CONFIG, "", 0).options == Options(mss=1460)
 
 
 def test_syn_ack_of_a_small_buffer_offers_no_more_than_it() -> None:
     config = Config(receive_buffer_bytes=3000)
-    assert syn_ack(a_record(config=config), config, "").wnd == 3000
+    assert syn_ack(a_record(config=config), config, "", 0).wnd == 3000
 
 
 # -- SYN-RECEIVED

@@ -32,7 +32,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "why"),
     [
         ("+0 `iptables -F`\n", "no command is run on the engine but sysctl; --kernel runs it"),
-        ("+0 `sysctl -q net.ipv4.tcp_sack=1`\n", "the engine is as with tcp_sack=0"),
+        ("+0 `sysctl -q net.ipv4.tcp_ecn=1`\n", "the engine is as with tcp_ecn=0"),
         ("+0 epoll_create(1) = 5\n", "epoll_create() is not supported; supported are accept,"),
         ("+0 setsockopt(4, SOL_TCP, TCP_CORK, [1], 4) = 0\n", "setsockopt(TCP_CORK)"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_KEEPALIVE, [1], 4) = 0\n", "setsockopt(SO_KEEPALIVE)"),

@@ -22,6 +22,8 @@ def config_after(text: str, directory: Path = Path("/nonexistent")) -> Config:
 def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
     assert config_after("sysctl -q net.ipv4.tcp_fin_timeout=2").fin_wait_2_ns == 2_000_000_000
     assert config_after("sysctl -w net.ipv4.tcp_window_scaling=0").window_scaling is False
+    assert config_after("sysctl -q net.ipv4.tcp_sack=0 net.ipv4.tcp_timestamps=1").sack is False
+    assert config_after("sysctl -q net.ipv4.tcp_sack=1 net.ipv4.tcp_timestamps=0").timestamps is False
     assert config_after("sysctl -q net.ipv4.tcp_congestion_control=reno").congestion == "newreno"
     assert config_after('sysctl -q net.ipv4.tcp_rmem="4096 9 $((2*1024*1024))"').receive_buffer_bytes == 2 * MEBIBYTE
 
@@ -30,9 +32,9 @@ def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
     "text",
     [
         "../common/defaults.sh",
-        "./defaults.sh\n  ../common/set_sysctls.py /proc/sys/net/ipv4/tcp_sack=0\n",
+        "./defaults.sh\n  ../common/set_sysctls.py /proc/sys/net/ipv4/tcp_ecn=0\n",
         "/tmp/sysctl_restore_${PPID}.sh",
-        "# a comment\n\nsysctl -q net.ipv4.tcp_timestamps=0 net.ipv4.tcp_ecn=0",
+        "# a comment\n\nsysctl -q net.ipv4.tcp_recovery=0 net.ipv4.tcp_ecn=0",
         'sysctl -q net.ipv4.tcp_wmem="4096 50000 4194304" # a comment',
         "ethtool -K tun0 tso off\ntc qdisc add dev tun0 root pfifo\nip tcp_metrics flush all",
     ],

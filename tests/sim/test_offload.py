@@ -143,7 +143,7 @@ def test_case_has_one_corrupting_rule_at_most():
 def test_superpacket_that_cannot_be_divided_is_a_violation(monkeypatch):
     monkeypatch.setattr("tcpstack.core.connection.chunk_bytes_for", lambda superpacket_bytes, mss, address: 20 * mss)
     talk = Talk(0, 0, 1, (Plan(writes=((MILLISECOND_NS, 50_000),)), Plan()))
-    with pytest.raises(Violation, match=r"a: no device could divide .* by 1460"):
+    with pytest.raises(Violation, match=r"a: no device could divide .* by 1448"):
         play(Case(seed=1, talks=(talk,)))
 
 
@@ -166,14 +166,14 @@ def test_host_without_offload_gets_wire_packets(codec, offloads):
     dialogue = Dialogue(offloads, Line(delay_ns=MILLISECOND_NS), codec=codec, says=(100_000, 2_000))
     dialogue.outcome()
     assert not [segment for segment in dialogue.superpackets_in if segment.dport == 80]
-    assert max(segment.payload_len for segment in dialogue.segments_in if segment.dport == 80) == 1_460
+    assert max(segment.payload_len for segment in dialogue.segments_in if segment.dport == 80) == 1_448
 
 
 @CODECS
 def test_what_arrives_at_once_is_joined_for_a_host_with_offload(codec):
     dialogue = Dialogue((False, True), Line(delay_ns=MILLISECOND_NS), codec=codec, says=(100_000, 2_000))
     dialogue.outcome()
-    assert {segment.gso_size for segment in dialogue.superpackets_in} == {1_460}
+    assert {segment.gso_size for segment in dialogue.superpackets_in} == {1_448}
     assert all(segment.dport == 80 for segment in dialogue.superpackets_in)
 
 

@@ -7,6 +7,7 @@ since after that a clock of the fastest kind allowed has gone half way around (5
 
 from __future__ import annotations
 
+from ..segment import TimestampsAlone
 from ..seq import HALF, MASK
 
 TICK_NS = 1_000_000
@@ -23,21 +24,25 @@ class Timestamps:
     last_ack_sent  Last.ACK.sent, unwrapped: the caller sets it with each segment that carries an ACK
     """
 
-    __slots__ = ("last_ack_sent", "offset", "recent", "recent_ns")
+    __slots__ = ("_options", "last_ack_sent", "offset", "recent", "recent_ns")
 
     def __init__(self, offset: int) -> None:
         self.offset = offset
         self.recent = 0
         self.recent_ns: int | None = None
         self.last_ack_sent = 0
+        self._options = TimestampsAlone((offset, 0))
 
     def option(self, now_ns: int) -> tuple[int, int]:
         """(TSval, TSecr) of a segment that leaves now."""
         return (now_ns // TICK_NS + self.offset) & MASK, self.recent
 
-    def tsval(self, now_ns: int) -> int:
-        """Our clock, as on the wire."""
-        return (now_ns // TICK_NS + self.offset) & MASK
+    def options(self, now_ns: int) -> TimestampsAlone:
+        """The options of a segment that leaves now and has no others: one object for all of a millisecond."""
+        stamps = (now_ns // TICK_NS + self.offset) & MASK, self.recent
+        if self._options.timestamps != stamps:
+            self._options = TimestampsAlone(stamps)
+        return self._options
 
     # -- the peer's clock
 
@@ -52,15 +57,20 @@ class Timestamps:
         Whether that goes for the segment at all (an RST it does not) the caller knows.
         """
         # "s < t if 0 < (t - s) < 2^31" (5.2): at a distance of 2^31 neither is the older.
-        return 0 < (self.recent - tsval) & MASK < HALF and self._is_fresh(now_ns)
+        return (
+            0 < (self.recent - tsval) & MASK < HALF
+            and self.recent_ns is not None
+            and now_ns - self.recent_ns <= OUTDATED_NS
+        )
 
     def on_segment(self, seq: int, tsval: int, now_ns: int) -> None:
-        """An acceptable segment at `seq` (unwrapped) has this TSval: note it, where it is the one to echo (4.3).
+        """An acceptable segment at `seq` (unwrapped), not an old one, has this TSval: note it, where it is the one to
+        echo (4.3).
 
         Text above a gap does not count (the peer would take what was lost for a short round trip), nor does what
         comes while an acknowledgement is delayed (the delay belongs to the round trip).
         """
-        if seq <= self.last_ack_sent and not (0 < (self.recent - tsval) & MASK < HALF and self._is_fresh(now_ns)):
+        if seq <= self.last_ack_sent:
             self.recent = tsval
             self.recent_ns = now_ns
 
@@ -72,23 +82,8 @@ class Timestamps:
         None where it is no value that we can have sent: one of the future, or before our clock began, or so long ago
         that these can't be told apart (24.8 days). Nor does 0 count: some send it in place of nothing.
         """
-        began_ns = self._began_ns(tsecr, now_ns)
-        return None if began_ns is None else min(began_ns + TICK_NS - 1, now_ns)
-
-    def rtt_ns(self, tsecr: int, now_ns: int) -> tuple[int, int] | None:
-        """The least and the most that the round trip can have taken, if this TSecr comes now; None as above."""
-        began_ns = self._began_ns(tsecr, now_ns)
-        return None if began_ns is None else (max(now_ns - began_ns - TICK_NS + 1, 0), now_ns - began_ns)
-
-    # -- inside
-
-    def _is_fresh(self, now_ns: int) -> bool:
-        return self.recent_ns is not None and now_ns - self.recent_ns <= OUTDATED_NS
-
-    def _began_ns(self, tsecr: int, now_ns: int) -> int | None:
-        """When the millisecond began in which our clock showed `tsecr`."""
         tick = now_ns // TICK_NS
         age_ticks = (tick + self.offset - tsecr) & MASK
         if tsecr == 0 or age_ticks >= HALF or age_ticks > tick:
             return None
-        return (tick - age_ticks) * TICK_NS
+        return min((tick - age_ticks + 1) * TICK_NS - 1, now_ns)

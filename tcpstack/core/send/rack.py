@@ -52,13 +52,14 @@ class Rack:
                 self._note_min_rtt(max(now_ns - each.sent_ns, 1), now_ns)
         # In ascending order: blocks come the latest first, and that is no reordering.
         for each in news if len(news) < 2 else sorted(news, key=_end):
+            first_echoed = echoed_ns is not None and echoed_ns < each.sent_ns
             if each.end > self._fack:
                 self._fack = each.end
-            elif each.end < self._fack and not each.resent:
+            elif each.end < self._fack and (first_echoed or not each.resent):
                 self.reordering_seen = True
             rtt_ns = now_ns - each.sent_ns
             # Which of the two arrived? Not the second, if the first was echoed, or the answer came too soon.
-            if each.resent and ((echoed_ns is not None and echoed_ns < each.sent_ns) or rtt_ns < self.min_rtt_ns):
+            if each.resent and (first_echoed or rtt_ns < self.min_rtt_ns):
                 continue
             if (each.sent_ns, each.end) > (self._xmit_ns, self._xmit_end):
                 self._xmit_ns, self._xmit_end = each.sent_ns, each.end

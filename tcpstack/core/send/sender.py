@@ -214,10 +214,12 @@ class Sender:
         assert sack is not None
         una, nxt = self.una, self.nxt
         was = sack.state
+        # Where nothing was sent twice, each round trip is timed by our own clock, which is finer.
+        echoed_ns = None if sack.quiet else said.echoed_ns
         self._sample.in_flight_bytes = self.in_flight_bytes
         found = sack.on_ack(said, una, nxt, control.ssthresh_bytes, self.mss, self.rtt.srtt_ns, now_ns)
         if said.ack > una:
-            self._advance(said.ack, said.echoed_ns, now_ns)
+            self._advance(said.ack, echoed_ns, now_ns)
         if found == RECOVERED:
             if was == RECOVERY:
                 control.on_recovered(control.ssthresh_bytes, now_ns)  # RFC 9937: as much is in flight by now

@@ -112,7 +112,7 @@ _FAULTS = (
     lambda d: f"delay {d.choice((5, 60))}ms jitter {d.choice((1, 30))}ms seed={d.randrange(1000)}",
     lambda d: f"blackhole after={d.randrange(1, 4000)}ms for={d.choice((50, 900, 5000))}ms",
     lambda d: f"rate {d.choice((300, 3000))}kbit queue {d.choice((5, 40))}kB",
-    lambda d: f"strip option={d.choice(('mss', 'wscale', 'sack'))}",
+    lambda d: f"strip option={d.choice(('mss', 'wscale', 'sack', 'timestamps'))}",
     lambda d: f"mtu {d.choice((1280, 1400))}",
 )
 
@@ -143,6 +143,7 @@ def _draw_config(draw: random.Random) -> Config:
         send_buffer_bytes=draw.choice((1, 3_000, 64_000, 1024 * 1024)),
         window_scaling=draw.random() < 0.8,
         sack=draw.random() < 0.8,
+        timestamps=draw.random() < 0.7,
         nagle=draw.random() < 0.5,
         delayed_ack_ns=draw.choice((0, 40 * MILLISECOND_NS, 200 * MILLISECOND_NS)),
     )

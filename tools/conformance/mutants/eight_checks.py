@@ -145,7 +145,7 @@ EIGHT_CHECKS: tuple[Mutant, ...] = (
            "RECEIVES_TEXT = frozenset({st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2})",
            "RECEIVES_TEXT = frozenset({st.ESTABLISHED})"),
     Mutant("3.10.7.4-text-acknowledge", "text is not acknowledged",
-           "                    acks.on_text(taken, self._our_mss, now_ns)\n", "                    pass\n"),
+           "                    acks.on_text(taken, self._full_segment_bytes, now_ns)\n", "                    pass\n"),
     Mutant("3.10.7.4-text-window", "RCV.NXT stays",
            "        self.nxt += size\n        self.queued_bytes += size", "        self.queued_bytes += size"),
     Mutant("3.10.7.4-text-window", "the right edge moves left",

@@ -11,7 +11,7 @@ MAY: tuple[Mutant, ...] = (
     Mutant("MAY-2", "the ISN is not larger", "        return (floor + 1) & MASK", "        return (floor - 1) & MASK"),
     Mutant("MAY-2", "an old duplicate ends TIME-WAIT for good", "self.time_waits.restart(replaced, now_ns)", "pass"),
     Mutant("MAY-3", "an MSS option only where it is asked for",
-           "Options(our_mss, window", "Options(our_mss if answering else None, window"),
+           "        our_mss, window", "        our_mss if answering else None, window"),
     Mutant("MAY-4", "each packet has its own identification",
            "0x45, traffic_class, 20 + tcp_len, ident, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, complement(ip_total)",
            "0x45, traffic_class, 20 + tcp_len, segment.packet_id, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, "
