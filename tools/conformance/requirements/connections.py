@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model import Requirement, met, unmet
+from ..model import Requirement, met
 
 CONNECTIONS: tuple[Requirement, ...] = (
     met("MUST-8", "3.4.1", "Initial sequence numbers advance with a clock that ticks every 4 microseconds.",
