@@ -14,7 +14,7 @@ from .receive.receiver import Receiver
 from .receive.timestamps import Timestamps
 from .segment import ACK, PSH, Segment, TimestampsAlone
 from .send.sender import Sender
-from .seq import MASK
+from .seq import HALF, MASK
 
 UNPREDICTED = -1
 _ACK_PSH = ACK | PSH
@@ -44,7 +44,7 @@ def take(
         if type(options) is not TimestampsAlone or timestamps is None:
             return UNPREDICTED
         tsval = options.timestamps[0]
-        if timestamps.is_old(tsval, now_ns):
+        if (tsval - timestamps.recent) & MASK >= HALF:
             return UNPREDICTED
     else:
         timestamps = None
@@ -59,8 +59,9 @@ def take(
         sender.on_quiet_ack(una + acked, now_ns)
         sender.set_window(segment.wnd << sender.shift, nxt, una + acked)
         if not size:
-            if timestamps is not None:
-                timestamps.on_segment(nxt, tsval, now_ns)
+            if timestamps is not None and nxt <= timestamps.last_ack_sent:
+                timestamps.recent = tsval
+                timestamps.recent_ns = now_ns
             return 0
     elif size:
         sender.on_probe_answered(now_ns)
@@ -68,8 +69,9 @@ def take(
             sender.set_window(segment.wnd << sender.shift, nxt, una)
     else:
         return UNPREDICTED
-    if timestamps is not None:
-        timestamps.on_segment(nxt, tsval, now_ns)
+    if timestamps is not None and nxt <= timestamps.last_ack_sent:
+        timestamps.recent = tsval
+        timestamps.recent_ns = now_ns
     receiver.enqueue(segment.payload, size)
     acks.on_text(size, full_segment_bytes, now_ns)
     return READABLE

@@ -38,6 +38,7 @@ _pack_ipv6_tcp = _IPV6_TCP.pack
 _number = int.from_bytes
 _pack_three_words = _THREE_WORDS.pack
 _new_segment = Segment.__new__
+_new_options = TimestampsAlone.__new__
 
 
 def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
@@ -156,7 +157,8 @@ def _plain_tcp(
         lead, tsval, tsecr = _THREE_WORDS.unpack_from(buffer, text_at)
         if lead != _TIMESTAMPS_LEAD:
             return None
-        options = TimestampsAlone((tsval, tsecr))
+        options = _new_options(TimestampsAlone)
+        options.timestamps = (tsval, tsecr)
         total += lead + tsval + tsecr
         text_at += 12
     payload = (memoryview(buffer)[text_at:end],) if text_at < end else ()
@@ -166,7 +168,7 @@ def _plain_tcp(
             total += congruent_sum(buffer[text_at:end])
         if total % 0xFFFF:
             return None
-    # As the constructor does, which takes half as long again.
+    # As the constructor does, which takes half as long again; for the options likewise.
     segment = _new_segment(Segment)
     segment.src = src
     segment.sport = sport

@@ -222,7 +222,7 @@ def test_ctrl_c_amid_transfers_leaves_no_process(site: Path) -> None:
         script = f"trap 'echo caught; exit 9' INT; curl -sS -Z --limit-rate 100K {each} {each}"
         os.execv(sys.executable, [*TCPSTACK, "run", "-v", "--dir", str(site), "--", "sh", "-c", script])
     try:
-        said = read_until(terminal, b"len 1460")
+        said = read_until(terminal, b"len 1448")
         os.write(terminal, b"\x03")
         said += read_until(terminal, None)
         _, status = os.waitpid(pid, 0)

@@ -109,7 +109,7 @@ def test_ctrl_c_amid_transfers_ends_all_of_them_in_order(inside: Inside, site: P
     idle = inside.start("nc", "-N", "10.7.0.2", "7")
     assert server.stdout is not None
     said = ""
-    while not all(f"{port}" in said for port in ("conversation 4", "len 1460")):
+    while not all(f"{port}" in said for port in ("conversation 4", "len 1448")):
         said += server.stdout.readline()
 
     server.send_signal(signal.SIGINT)

@@ -24,7 +24,7 @@ class Timestamps:
     last_ack_sent  Last.ACK.sent, unwrapped: the caller sets it with each segment that carries an ACK
     """
 
-    __slots__ = ("_options", "last_ack_sent", "offset", "recent", "recent_ns")
+    __slots__ = ("_options", "_tick_ends_ns", "last_ack_sent", "offset", "recent", "recent_ns")
 
     def __init__(self, offset: int) -> None:
         self.offset = offset
@@ -32,6 +32,7 @@ class Timestamps:
         self.recent_ns: int | None = None
         self.last_ack_sent = 0
         self._options = TimestampsAlone((offset, 0))
+        self._tick_ends_ns = 0  # until when `_options` tell the time
 
     def option(self, now_ns: int) -> tuple[int, int]:
         """(TSval, TSecr) of a segment that leaves now."""
@@ -39,9 +40,9 @@ class Timestamps:
 
     def options(self, now_ns: int) -> TimestampsAlone:
         """The options of a segment that leaves now and has no others: one object for all of a millisecond."""
-        stamps = (now_ns // TICK_NS + self.offset) & MASK, self.recent
-        if self._options.timestamps != stamps:
-            self._options = TimestampsAlone(stamps)
+        if now_ns >= self._tick_ends_ns or self._options.timestamps[1] != self.recent:
+            self._options = TimestampsAlone(self.option(now_ns))
+            self._tick_ends_ns = now_ns - now_ns % TICK_NS + TICK_NS
         return self._options
 
     # -- the peer's clock
