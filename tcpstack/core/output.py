@@ -22,23 +22,23 @@ class Output:
         self._sender = sender
         self._receiver = receiver
         self._acks = acks
-        self._controls: list[Segment] = []
+        self._controls: tuple[Segment, ...] = ()
         self.syn_flags = 0
         self.syn_reason = ""
         self.syn_options: Options | None = None
 
     def control(self, segment: Segment) -> None:
         """Queue a segment that is ready made (a RST)."""
-        self._controls.append(segment)
+        self._controls += (segment,)
 
     def reset(self, reason: str) -> None:
         """<SEQ=SND.NXT><CTL=RST>, and nothing else any more (3.10.5)."""
-        self._controls = [self._segment(self._ack_seq(), RST, reason)]
+        self._controls = (self._segment(self._ack_seq(), RST, reason),)
 
     def take_controls(self) -> list[Segment]:
         """What is left to say for a connection that is CLOSED."""
-        controls, self._controls = self._controls, []
-        return controls
+        controls, self._controls = self._controls, ()
+        return list(controls)
 
     def transmit(self, now_ns: int, max_bytes: int) -> list[Segment]:
         """All that may leave now, but no new text once `max_bytes` of text have. Arms the sender's timer."""
