@@ -51,7 +51,7 @@ class Output:
             segments += [self._duplicate(*duplicate) for duplicate in acks.duplicates]
             if acks.duplicates[-1][0] == self._receiver.nxt and not acks.reason:
                 acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
-            acks.duplicates.clear()
+            acks.duplicates = ()
         if sender.una > sender.iss:  # our SYN is acknowledged
             while max_bytes > 0 and sender.has_work and (chunk := sender.next_chunk(now_ns)) is not None:
                 segments.append(self._text(chunk))
