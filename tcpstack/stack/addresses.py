@@ -39,9 +39,9 @@ class Addresses:
         """
         if destination not in self.packed:
             return "not_for_us"
-        if source in self.packed or source in self._broadcasts or _is_no_host(source):
+        if source in self.packed or source in self._broadcasts:
             return "martian_source"
-        return ""
+        return "martian_source" if _is_no_host(source) else ""
 
     def check_remote(self, remote: bytes) -> None:
         """Raises OSError where no connection can lead there: ENETUNREACH where it is no single host (MUST-46),
