@@ -26,9 +26,10 @@ BATCH_PACKETS = 64
 BATCHES_PER_TURN = 4
 """After so many the loop gets its turn, so that timers and tasks run under a flood of packets."""
 
-LOOK_FOR_MORE = 8
-"""Where all that a turn found was one packet, only every so many-th turn looks for more. The others read one, which
-saves a read that finds nothing; if there are more, the descriptor stays readable."""
+MOST_UNLOOKED = 7
+"""Where all that a turn found was one packet, the next turns read one and do not look for more, which saves a read that
+finds nothing; if there are more, the descriptor stays readable. One turn goes by like that, then three, then so many,
+until a turn that looks finds more."""
 
 _NEVER = float("inf")
 
@@ -73,7 +74,8 @@ class Driver:
         self._context = contextvars.copy_context()
         self._running = False
         self._divides = False
-        self._singles = 0  # turns since all was read, where that was a single packet
+        self._unlooked = 0  # turns to come that read one packet and don't look for more
+        self._patience = 0  # how many they were the last time
         self._fd = -1
         self._poll: select.epoll | None = None
         self.in_turn = False
@@ -211,10 +213,10 @@ class Driver:
     def _take_packets(self) -> None:
         stack, receive, clock = self.stack, self.device.receive, self.clock
         polled = self._fd >= 0
-        if polled and self._singles % LOOK_FOR_MORE:
+        if polled and self._unlooked:
+            self._unlooked -= 1
             now_ns = clock()
             packets = receive(1, now_ns)
-            self._singles += 1
             if packets:
                 stack.on_packets(packets, now_ns)
             return
@@ -225,7 +227,8 @@ class Driver:
                 return
             stack.on_packets(packets, now_ns)
             if not self._running or (polled and len(packets) < BATCH_PACKETS):
-                self._singles = int(batch == 0 and len(packets) == 1)
+                single = batch == 0 and len(packets) == 1
+                self._patience = self._unlooked = min(2 * self._patience + 1, MOST_UNLOOKED) if single else 0
                 return
         # What is left shows again by itself: the descriptor stays readable, `receive` has called on_ready.
 

@@ -25,7 +25,7 @@ from .driver import Driver
 from .guarded_tracer import GuardedTracer
 from .sending_files import send_file
 from .server import ProtocolFactory, Server
-from .streams import StreamReader
+from .streams import StreamReader, StreamReaderProtocol
 from .transport import TcpTransport
 
 STREAM_LIMIT = 2**16
@@ -109,7 +109,7 @@ class Host:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """asyncio.open_connection. Raises what `create_connection` raises."""
         reader = StreamReader(limit=limit, loop=self.loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
+        protocol = StreamReaderProtocol(reader, loop=self.loop)
         transport, _ = await self.create_connection(
             lambda: protocol, host, port, local_addr=local_addr, config=config
         )
@@ -128,9 +128,9 @@ class Host:
     ) -> Server:
         """asyncio.start_server. Raises what `create_server` raises."""
 
-        def factory() -> asyncio.StreamReaderProtocol:
+        def factory() -> StreamReaderProtocol:
             reader = StreamReader(limit=limit, loop=self.loop)
-            return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=self.loop)
+            return StreamReaderProtocol(reader, client_connected_cb, loop=self.loop)
 
         return await self.create_server(
             factory, host, port, backlog=backlog, config=config, start_serving=start_serving

@@ -26,6 +26,10 @@ MAX_READ_BYTES = 256 * 1024
 """The most that one data_received gets, as in asyncio's own transports."""
 
 
+_NO_EXTRA: dict[str, Any] = {}
+"""What asyncio's base class would make a dictionary of its own for: get_extra_info() here does without."""
+
+
 def _check_bytes_like(data: object) -> None:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
@@ -61,7 +65,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         on_lost: Callable[[TcpTransport], object] | None = None,
     ) -> None:
         """`on_lost` is called after the protocol's connection_lost. Nothing happens before `start()`."""
-        super().__init__(None, driver.loop)
+        super().__init__(_NO_EXTRA, driver.loop)
         self._driver = driver
         self._stack = driver.stack
         self._conn = conn
@@ -228,11 +232,13 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         """
         if self._closing:
             return
-        self._closing = self._conn.awaits_sent = True
-        if self._conn.unsent_bytes and not self._eof_written:
-            # Now, so that the FIN goes with the last text.
-            self._stack.shutdown(self._conn, self._driver.clock())
-            self._driver.after_activity()
+        self._closing = True
+        if self._conn.unsent_bytes:
+            self._conn.awaits_sent = True
+            if not self._eof_written:
+                # Now, so that the FIN goes with the last text.
+                self._stack.shutdown(self._conn, self._driver.clock())
+                self._driver.after_activity()
         self._release_when_sent()
 
     def abort(self) -> None:
@@ -379,6 +385,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         if self._detached:
             return
         self._detached = self._closing = True
+        self._conn.awaits_sent = False
         self._driver.detach(self)
         self._loop.call_soon(self._call_connection_lost, error)
         self._driver.after_activity()
@@ -387,6 +394,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         try:
             self._protocol.connection_lost(error)
         finally:
+            self._protocol = None  # as asyncio: the two would keep each other alive
             on_lost, self._on_lost = self._on_lost, None
             if on_lost is not None:
                 on_lost(self)

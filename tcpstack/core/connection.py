@@ -464,7 +464,9 @@ class Connection:
         news = ack > sender.una
         if news:
             self._soft_error = None  # the path works again
-        if sender.sack is not None:
+        if news and sender.recovery.quiet and (segment.options is None or not segment.options.sack):
+            sender.on_quiet_ack(ack, now_ns)
+        elif sender.sack is not None:
             # Text that comes with nothing new in the ACK field tells nothing; nor does anything where all is
             # acknowledged, but for what arrived twice.
             said = self._report(segment.options, ack, now_ns)

@@ -27,7 +27,7 @@ class Output:
         self._sender = sender
         self._receiver = receiver
         self._acks = acks
-        self._controls: list[Segment] = []
+        self._controls: tuple[Segment, ...] = ()
         self.syn_flags = 0
         self.syn_reason = ""
         self.syn_options: Options | None = None
@@ -35,19 +35,19 @@ class Output:
 
     def control(self, segment: Segment) -> None:
         """Queue a segment that is ready made (a RST)."""
-        self._controls.append(segment)
+        self._controls += (segment,)
 
     def reset(self, reason: str, now_ns: int) -> None:
         """<SEQ=SND.NXT><CTL=RST>, and nothing else any more (3.10.5)."""
         local, lport, remote, rport = self._flow
         options = None if self.timestamps is None else self.timestamps.options(now_ns)
         seq = self._ack_seq() & MASK
-        self._controls = [Segment(local, lport, remote, rport, seq, 0, RST, 0, options=options, reason=reason)]
+        self._controls = (Segment(local, lport, remote, rport, seq, 0, RST, 0, options=options, reason=reason),)
 
     def take_controls(self) -> list[Segment]:
         """What is left to say for a connection that is CLOSED."""
-        controls, self._controls = self._controls, []
-        return controls
+        controls, self._controls = self._controls, ()
+        return list(controls)
 
     def transmit(self, now_ns: int, max_bytes: int) -> list[Segment]:
         """All that may leave now, but no new text once `max_bytes` of text have. Arms the sender's timer."""
@@ -60,7 +60,7 @@ class Output:
             segments += [self._duplicate(*duplicate, now_ns) for duplicate in acks.duplicates]
             if acks.duplicates[-1][0] == self._receiver.nxt and not acks.reason:
                 acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
-            acks.duplicates.clear()
+            acks.duplicates = ()
         if sender.una > sender.iss:  # our SYN is acknowledged
             while max_bytes > 0 and sender.has_work and (chunk := sender.next_chunk(now_ns)) is not None:
                 segments.append(self._text(chunk, now_ns))

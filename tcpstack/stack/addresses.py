@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 Address: TypeAlias = bytes | str | IPv4Address | IPv6Address
 LIMITED_BROADCAST = b"\xff\xff\xff\xff"
+_UNSPECIFIED_V4 = bytes(4)
+_V4_NO_HOST = frozenset((127, *range(224, 240)))  # first octets of loopback and multicast
 
 
 class Addresses:
@@ -39,8 +41,7 @@ class Addresses:
             return "not_for_us"
         if source in self.packed or source in self._broadcasts:
             return "martian_source"
-        host = ip_address(source)
-        return "martian_source" if host.is_multicast or host.is_unspecified or host.is_loopback else ""
+        return "martian_source" if _is_no_host(source) else ""
 
     def check_remote(self, remote: bytes) -> None:
         """Raises OSError where no connection can lead there: ENETUNREACH where it is no single host (MUST-46),
@@ -73,6 +74,14 @@ class Addresses:
             raise OSError(errno.ENETUNREACH, f"the stack has no {family} address to reach {ip_address(remote)} from")
         target = ip_address(remote)
         return next((a for a in candidates if target in a.network), candidates[0]).ip.packed
+
+
+def _is_no_host(address: bytes) -> bool:
+    """Whether the address is multicast, unspecified or loopback."""
+    if len(address) == 4:
+        return address[0] in _V4_NO_HOST or address == _UNSPECIFIED_V4
+    host = ip_address(address)
+    return host.is_multicast or host.is_unspecified or host.is_loopback
 
 
 def packed_address(address: Address) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -52,7 +54,36 @@ class ScriptedDevice:
         pass
 
 
+class PolledDevice(ScriptedDevice):
+    """Readable as long as packets wait; `asked` has for how many each call was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def arrive(self, count: int) -> None:
+        os.eventfd_write(self._fd, count)
+
+    def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
+        self.asked.append(max_packets)
+        with suppress(BlockingIOError):
+            for _ in range(max_packets):
+                os.eventfd_read(self._fd)
+                self.waiting.append(Packet((b"",)))
+        batch, self.waiting = self.waiting, []
+        return batch
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 class ScriptedStack:
+    tracer = None
+
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.deadline_ns: int | None = None
@@ -127,6 +158,30 @@ async def test_flood_yields_to_the_loop_after_a_few_batches(parts: Fixture) -> N
     assert parts.stack.batches == [BATCH_PACKETS] * BATCHES_PER_TURN
     await turns()
     assert parts.stack.batches == [BATCH_PACKETS] * (BATCHES_PER_TURN + 1)
+
+
+async def test_where_packets_come_singly_fewer_and_fewer_turns_look_for_more_until_one_finds_some() -> None:
+    stack, device = ScriptedStack(), PolledDevice()
+    driver = Driver(stack, device, asyncio.get_running_loop())  # type: ignore[arg-type]
+    driver.start()
+
+    async def turn(packets: int) -> int:
+        """How many packets the turn asked for, when so many came."""
+        device.asked.clear()
+        device.arrive(packets)
+        async with asyncio.timeout(5):
+            while not device.asked:
+                await asyncio.sleep(0)
+        return device.asked[0]
+
+    singles = [await turn(1) for _ in range(21)]
+    look = BATCH_PACKETS
+    assert singles == [look, 1, look, 1, 1, 1, look, *[1] * 7, look, *[1] * 6]
+    assert [await turn(3), await turn(0)] == [1, look], "what the one left the other finds"
+    assert stack.batches[-1] == 2
+    assert [await turn(1), await turn(1), await turn(1)] == [look, 1, look]
+    driver.stop()
+    device.close()
 
 
 async def test_batch_that_raises_is_reported_and_the_rest_still_processed(parts: Fixture) -> None:

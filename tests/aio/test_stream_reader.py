@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,3 +97,13 @@ async def test_chunk_of_what_can_change_is_copied() -> None:
     reader.feed_data(chunk)
     chunk[:] = b"else"
     assert await reader.read(100) == b"text"
+
+
+async def test_second_read_while_one_waits_is_refused_and_the_first_gets_the_text() -> None:
+    reader = StreamReader(limit=10, loop=asyncio.get_running_loop())
+    first = asyncio.ensure_future(reader.read(5))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="already waiting"):
+        await reader.read(5)
+    reader.feed_data(b"text")
+    assert await first == b"text"

@@ -96,7 +96,7 @@ def test_each_duplicate_is_owed_on_its_own_with_the_number_of_its_time() -> None
     acks.owe_duplicate(100, "b")
     acks.owe_duplicate(300, "c")
     acks.on_sent()  # an ordinary acknowledgement does not stand for them
-    assert acks.duplicates == [(100, "a", ()), (100, "b", ()), (300, "c", ())]
+    assert acks.duplicates == ((100, "a", ()), (100, "b", ()), (300, "c", ()))
 
 
 def test_no_delay_is_due_at_once() -> None:

@@ -186,13 +186,23 @@ def test_measuring_ends_at_the_limit() -> None:
 
 def test_edge_never_moves_left_as_the_buffer_grows_and_more_ranges_are_held() -> None:
     receiver = a_receiver()
+    receiver.take_text(receiver.nxt + 1, (b"x",), 1)  # above a gap: held
     ranges = receiver.reassembly.limit
+    assert ranges == 1 + BUFFER // 512
     edge = receiver.edge
     for number in range(8):
         a_round_trip(receiver, number * RTT_NS)
         assert receiver.edge >= edge
         edge = receiver.edge
     assert receiver.reassembly.limit == 1 + LIMIT // 512 > ranges
+
+
+def test_text_above_a_gap_after_the_buffer_has_grown_may_be_as_many_ranges_as_that_bears() -> None:
+    receiver = a_receiver()
+    sizes(receiver, 8)
+    receiver.window_field()
+    receiver.take_text(receiver.nxt + 1, (b"x",), 1)
+    assert receiver.reassembly.limit == 1 + LIMIT // 512
 
 
 # -- the handshake

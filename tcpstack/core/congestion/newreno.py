@@ -15,14 +15,15 @@ def initial_window(mss_bytes: int) -> int:
 class NewReno:
     """Sizes in octets. `mss_bytes` is SMSS; `initial_bytes` the initial window (default: RFC 6928's)."""
 
-    __slots__ = ("_acked_bytes", "_before", "_mss_bytes", "cwnd_bytes", "name", "ssthresh_bytes")
+    __slots__ = ("_acked_bytes", "_before", "_mss_bytes", "cwnd_bytes", "ssthresh_bytes")
+
+    name = "newreno"
 
     def __init__(self, mss_bytes: int, initial_bytes: int | None = None) -> None:
-        self.name = "newreno"
         self.cwnd_bytes = initial_window(mss_bytes) if initial_bytes is None else initial_bytes
         self.ssthresh_bytes = UNBOUNDED
         self._mss_bytes = mss_bytes
-        self._before = self.cwnd_bytes, self.ssthresh_bytes  # what on_undone restores
+        self._before = (0, 0)  # what on_undone restores
         self._acked_bytes = 0  # octets acknowledged since cwnd last grew in congestion avoidance
 
     def on_ack(self, sample: AckSample, now_ns: int) -> None:

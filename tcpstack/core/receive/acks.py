@@ -27,7 +27,7 @@ class AckPolicy:
         self._delay_ns = delay_ns
         self._pending_bytes = 0
         self.reason = ""
-        self.duplicates: list[tuple[int, str, Blocks]] = []
+        self.duplicates: tuple[tuple[int, str, Blocks], ...] = ()
         self.timer_ns = NEVER
 
     def on_text(self, size: int, rmss: int, now_ns: int) -> None:
@@ -44,7 +44,7 @@ class AckPolicy:
 
     def owe_duplicate(self, ack: int, reason: str, blocks: Blocks = ()) -> None:
         """An acknowledgement of its own is due, with the number `ack`, and these SACK blocks."""
-        self.duplicates.append((ack, reason, blocks))
+        self.duplicates += ((ack, reason, blocks),)
 
     def on_sent(self) -> None:
         """A segment with the current acknowledgement left."""

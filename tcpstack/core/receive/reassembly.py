@@ -108,3 +108,7 @@ class Reassembly:
             right = blocks[last][1]
             last += 1
         blocks[first:last] = [(left, right)]
+
+
+NOTHING_HELD = Reassembly(0)
+"""Shared by all that hold nothing, which is nearly every connection for all its life: it has room for no range."""

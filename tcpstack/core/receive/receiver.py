@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..segment import Buffer
 from .autotune import Autotune
-from .reassembly import Reassembly
+from .reassembly import NOTHING_HELD, Reassembly
 from .sack import MOST_BLOCKS, SackBlocks
 
 _SLACK_DIVISOR = 8
@@ -32,10 +32,8 @@ def acceptable(seq: int, seg_len: int, nxt: int, wnd: int) -> bool:
 
 def window_shift(buffer_bytes: int) -> int:
     """The smallest Rcv.Wind.Shift (at most 14, RFC 7323 2.3) with which a field can name the whole buffer."""
-    shift = 0
-    while shift < 14 and buffer_bytes > 0xFFFF << shift:
-        shift += 1
-    return shift
+    shift = max(buffer_bytes.bit_length() - 16, 0)
+    return min(shift + (buffer_bytes > 0xFFFF << shift), 14)
 
 
 class Receiver:
@@ -75,7 +73,7 @@ class Receiver:
         self._largest_offer_bytes = 0
         self._queue: list[Buffer] = []  # idle, a deque would take ten times as much
         self._tail = bytearray()
-        self.reassembly = Reassembly(_most_ranges(buffer_bytes))
+        self.reassembly = NOTHING_HELD
         self.irs = 0
         self.nxt = 0
         self.edge = 0
@@ -140,6 +138,8 @@ class Receiver:
             payload = _slice(payload, skip, keep)
             seq += skip
         if seq > self.nxt:
+            if self.reassembly is NOTHING_HELD:
+                self.reassembly = Reassembly(_most_ranges(self.buffer_bytes))
             self.reassembly.insert(seq, payload)
             return 0
         before = self.nxt
@@ -276,7 +276,8 @@ class Receiver:
     def _grow(self, buffer_bytes: int) -> None:
         if buffer_bytes > self.buffer_bytes:
             self.buffer_bytes = buffer_bytes
-            self.reassembly.limit = _most_ranges(buffer_bytes)
+            if self.reassembly is not NOTHING_HELD:
+                self.reassembly.limit = _most_ranges(buffer_bytes)
             if buffer_bytes == self.limit_bytes:
                 self._autotune = None
 

@@ -36,9 +36,8 @@ class RetransmissionTimeout:
             self.rttvar_ns = rtt_ns // 2
         # Deviates from RFC 6298 2.4: the floor is on the variance term and 200 ms by default, as Linux does,
         # so that a peer's delayed acknowledgement does not trip it.
-        self._base_ns = min(self.srtt_ns + max(4 * self.rttvar_ns, self._min_ns), self._max_ns)
+        self._base_ns = self.rto_ns = min(self.srtt_ns + max(4 * self.rttvar_ns, self._min_ns), self._max_ns)
         self._doublings = 0
-        self._apply()
 
     def on_timeout(self) -> None:
         """RFC 6298 5.5: back off, doubling up to the maximum."""

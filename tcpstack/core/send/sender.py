@@ -109,7 +109,7 @@ class Sender:
         return (
             self.nxt < self.buffer.end
             or self.recovery.lost_bytes > 0
-            or self.fin_seq is not None
+            or (self.fin_seq is not None and self.nxt <= self.fin_seq)
             or self._forced_octets > 0
             or self._probe_due
         )

@@ -126,7 +126,7 @@ MUST: tuple[Mutant, ...] = (
            "            return self._delete(st.RCV_UNREACHABLE"),
     Mutant("MUST-57", "whatever arrives is for us", "if destination not in self.packed:", "if False:"),
     Mutant("MUST-63", "whoever sends is answered",
-           'return "martian_source" if host.is_multicast or host.is_unspecified or host.is_loopback else ""',
+           'return "martian_source" if _is_no_host(source) else ""',
            'return ""'),
     Mutant("MUST-63", "a broadcast address can be a source",
            "if source in self.packed or source in self._broadcasts:", "if source in self.packed:"),
