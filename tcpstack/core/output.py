@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .receive.acks import AckPolicy, Blocks
 from .receive.receiver import Receiver
-from .segment import ACK, FIN, PSH, RST, FourTuple, Options, Segment
+from .segment import ACK, FIN, PSH, RST, URG, FourTuple, Options, Segment
 from .send.sender import Chunk, Sender
 from .seq import MASK
 
@@ -92,8 +92,9 @@ class Output:
         receiver.edge = max(receiver.edge, ack + (field << receiver.shift))
         local, lport, remote, rport = self._flow
         options = _sack_options(blocks)
-        seq = self._ack_seq() & MASK
-        return Segment(local, lport, remote, rport, seq, ack & MASK, ACK, field, options=options, reason=reason)
+        seq = self._ack_seq()
+        flags, up = (ACK | URG, self._up(seq)) if self._sender.up > seq else (ACK, 0)
+        return Segment(local, lport, remote, rport, seq & MASK, ack & MASK, flags, field, (), 0, options, up, reason)
 
     def _segment(self, seq: int, flags: int, reason: str) -> Segment:
         local, lport, remote, rport = self._flow
@@ -101,7 +102,16 @@ class Output:
             return Segment(local, lport, remote, rport, seq & MASK, 0, flags, 0, reason=reason)
         receiver = self._receiver
         wnd = receiver.window_field()
-        return Segment(local, lport, remote, rport, seq & MASK, receiver.nxt & MASK, flags, wnd, (), 0, None, 0, reason)
+        up = 0
+        if self._sender.up > seq:  # 3.8.5: "carried in all segments transmitted", for as long as there is urgent text
+            flags |= URG
+            up = self._up(seq)
+        nxt = receiver.nxt
+        return Segment(local, lport, remote, rport, seq & MASK, nxt & MASK, flags, wnd, (), 0, None, up, reason)
+
+    def _up(self, seq: int) -> int:
+        """SEG.UP: SND.UP from SEG.SEQ on, or as far as the field reaches; a later segment's reaches further."""
+        return min(self._sender.up - seq, 0xFFFF)
 
     def _ack_seq(self) -> int:
         # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT
