@@ -372,8 +372,8 @@ class Connection:
         self._establish(st.RCV_SYN_ACK, segment.wnd, segment.seq, ack, now_ns)
         self._acks.owe("ACK: completes the handshake")
         # Any text or FIN is processed from the sixth step on.
-        mask = self._check_urg(segment, segment.seq) if flags & URG else 0
-        return mask | CONNECTED | self._text_and_fin(segment, segment.seq + 1, now_ns)
+        urgent = self._check_urg(segment, segment.seq) if flags & URG else 0
+        return CONNECTED | self._text_and_fin(segment, segment.seq + 1, now_ns) | urgent
 
     # ---- 3.10.7.4 other states
 

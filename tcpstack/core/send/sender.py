@@ -457,7 +457,7 @@ class Sender:
             if size == queued:
                 # Nagle with Minshall's variation (RFC 9293 A.3): at most one small segment unacknowledged. Not for
                 # urgent text, as on Linux.
-                if not (self.nodelay or fin or self.una >= self._small_end or seq < self.up):
+                if not (self.nodelay or fin or seq < self.up or self.una >= self._small_end):
                     size -= sliver
             elif size > mss or not (self.una == seq and size == window and 2 * size >= self.max_wnd):
                 size -= sliver  # SWS avoidance, rules (1) to (3): wait for room rather than send a sliver

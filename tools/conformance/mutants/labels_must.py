@@ -67,7 +67,7 @@ MUST: tuple[Mutant, ...] = (
            "(ACK | URG, self._up(seq)) if self._sender.up > seq else (ACK, 0)", "(ACK, 0)"),
     Mutant("MUST-30", "a closed window keeps the news back",
            '                self._acks.owe("URG: urgent', '                ("URG: urgent'),
-    Mutant("MUST-30", "urgent text waits for Nagle", " or seq < self.up):", "):"),
+    Mutant("MUST-30", "urgent text waits for Nagle", "fin or seq < self.up or", "fin or"),
     Mutant("MUST-30", "urgent text and what follows it come in one call",
            "max_bytes = min(max_bytes, urgent_bytes)", "pass"),
     Mutant("MUST-31", "a pointer that the field cannot say wraps",
