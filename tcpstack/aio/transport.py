@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..core.connection import Connection
-from ..core.readiness import EOF, READABLE, RESET, WRITABLE
+from ..core.readiness import EOF, READABLE, RESET, URGENT, WRITABLE
 from ..core.state import STATE_NAMES
 from .driver import ConnectionUser, Driver
 from .pseudo_socket import PseudoSocket, SocketAddress, socket_address
@@ -41,8 +41,12 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
 
     `connection_lost` gets None after a clean end or a local abort, else the OSError of which the connection
     died (ConnectionResetError, TimeoutError, a DeviceError, ...), or what the protocol raised.
-    `get_extra_info` knows "peername", "sockname", "socket" (a PseudoSocket) and "tcpstack", the engine's
-    status of the connection.
+    `get_extra_info` knows "peername", "sockname", "socket" (a PseudoSocket), "tcpstack", the engine's status of the
+    connection, and "urgent_bytes": how many octets that are yet to be delivered, arrived or not, are urgent.
+
+    Urgent text is delivered in its place, never in one `data_received` with what follows it. asyncio has no convention
+    for more: a protocol that has `urgent_received(octets_left)` is called, reading or paused, when the peer says that
+    there is urgent text, or more of it; `octets_left` is "urgent_bytes" at that moment.
     """
 
     __slots__ = (
@@ -93,7 +97,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         except BaseException as error:
             self._fatal_error(error, "Fatal error: protocol.connection_made() call failed.")
             return
-        self.on_readiness(READABLE | EOF | (RESET if self._conn.error is not None else 0))
+        urgent = URGENT if self._conn.urgent_bytes else 0
+        self.on_readiness(urgent | READABLE | EOF | (RESET if self._conn.error is not None else 0))
 
     # The protocol's side: names, reading
 
@@ -108,6 +113,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             return self._socket
         if name == "tcpstack":
             return self._conn.status()
+        if name == "urgent_bytes":
+            return self._conn.urgent_bytes
         return default
 
     def _set_nodelay(self, value: bool) -> None:
@@ -209,6 +216,17 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             self._conn.send_shared(view)
         self._send(b"")
 
+    def write_urgent(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """As `write`, and the peer is told that the stream is urgent up to the end of `data`, even where its window is
+        closed. New protocols should not use it (RFC 6093 5)."""
+        _check_bytes_like(data)
+        if self._closing or self._eof_written:
+            self.write(data)  # it has what is to be said of that
+            return
+        with suppress(OSError):  # _send() meets it again
+            self._conn.send_urgent(data)
+        self._send(b"")
+
     def write_eof(self) -> None:
         """Send FIN after what is queued; reading goes on."""
         if self._closing or self._eof_written:
@@ -248,6 +266,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
     # The driver's side
 
     def on_readiness(self, mask: int) -> None:
+        if mask & URGENT:
+            self._tell_urgent()
         if mask & (READABLE | EOF):
             self._pull()
         if mask & WRITABLE:
@@ -299,6 +319,17 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             # As a kernel's socket: what arrived before the reset is read first, and then the error.
             return
         self._end(conn.error)
+
+    def _tell_urgent(self) -> None:
+        urgent_received = getattr(self._protocol, "urgent_received", None)
+        if self._closing or urgent_received is None:
+            return
+        try:
+            urgent_received(self._conn.urgent_bytes)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.urgent_received() call failed.")
 
     def _pull_resumed(self) -> None:
         self._pull_scheduled = False

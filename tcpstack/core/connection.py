@@ -25,11 +25,11 @@ from .events import CongestionChange, LossDetected, RetransmissionTimeout, SoftE
 from .handshake import TIMESTAMPS_BYTES, Negotiated, chunk_bytes_for, mss_for, syn_options
 from .listen import SynRecord
 from .output import Output
-from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET
+from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET, URGENT
 from .receive.acks import AckPolicy
 from .receive.receiver import Receiver, acceptable
 from .receive.timestamps import Timestamps
-from .segment import ACK, FIN, RST, SYN, Buffer, FourTuple, Options, Segment
+from .segment import ACK, FIN, RST, SYN, URG, Buffer, FourTuple, Options, Segment
 from .send.recovery import ENTERED, NOTHING, PARTIAL, RECOVERED
 from .send.sack_recovery import PROBE_REPAIRED, UNDONE, Acknowledgement, is_dsack
 from .send.sender import GIVE_UP, LATE, RETRANSMIT, Sender
@@ -46,7 +46,7 @@ CONGESTION_CHANGES = {
 REPEATED = "ACK: text that we have already, or have no room for"
 OUTSIDE = "ACK: segment outside the window"
 OLD = "ACK: an old segment, by its timestamp (PAWS)"
-DROPPED = 64  # beside the readiness bits: the fifth check drops the segment
+DROPPED = 128  # beside the readiness bits: the fifth check drops the segment
 
 
 class Connection:
@@ -158,16 +158,31 @@ class Connection:
         self.send(b"")  # for what it raises
         self._sender.buffer.append_shared(view)
 
+    def send_urgent(self, data: bytes | bytearray | memoryview) -> None:
+        """As `send`, with the URGENT flag: SND.UP points to the octet behind the last one of `data` (MUST-62).
+
+        The text has its place in the stream like any other. The peer hears of it with the next transmit, even where its
+        window is closed. No octets, no urgent text.
+        """
+        self.send(data)
+        sender = self._sender
+        if len(data):
+            sender.up = sender.buffer.end
+            if sender.una > sender.iss:
+                self._acks.owe("URG: urgent text waits to be sent")  # where it does: else this goes with the text
+
     # ------------------------------------------------------------------ 3.10.3 RECEIVE
 
     def receive(self, max_bytes: int, now_ns: int) -> list[Buffer]:
         """Up to `max_bytes` of the text that has arrived in order, as chunks; [] where none waits.
 
         Text that arrived before the connection ended can still be received. Opens the window; the update leaves
-        with the next transmit where it is due.
+        with the next transmit where it is due. Urgent text never comes in one call with text that is behind it.
         """
         receiver = self._receiver
         waiting = receiver.queued_bytes
+        if receiver.up and (urgent_bytes := receiver.urgent_bytes):
+            max_bytes = min(max_bytes, urgent_bytes)
         chunks = receiver.read(max_bytes)
         if chunks and self.state in RECEIVES_TEXT:
             receiver.on_read(waiting - receiver.queued_bytes, now_ns, self._sender.rtt.srtt_ns)
@@ -244,6 +259,7 @@ class Connection:
             "unsent_bytes": sender.unsent_bytes,
             "unacknowledged_bytes": sender.nxt - sender.una,
             "readable_bytes": receiver.queued_bytes,
+            "urgent_bytes": receiver.urgent_bytes,
             "receive_buffer_bytes": receiver.buffer_bytes,
             "out_of_order_bytes": receiver.reassembly.bytes,
             "cwnd_bytes": sender.congestion.cwnd_bytes,
@@ -261,6 +277,12 @@ class Connection:
     def readable_bytes(self) -> int:
         """Octets that `receive` would give now."""
         return self._receiver.queued_bytes
+
+    @property
+    def urgent_bytes(self) -> int:
+        """Octets that are left to receive, arrived or not, up to where the peer says that urgent text ends; 0 where
+        there is no urgent text (MUST-33)."""
+        return self._receiver.urgent_bytes
 
     @property
     def unsent_bytes(self) -> int:
@@ -363,7 +385,8 @@ class Connection:
         self._establish(st.RCV_SYN_ACK, segment.wnd, segment.seq, ack, now_ns)
         self._acks.owe("ACK: completes the handshake")
         # Any text or FIN is processed from the sixth step on.
-        return CONNECTED | self._text_and_fin(segment, segment.seq + 1, now_ns)
+        urgent = self._check_urg(segment, segment.seq) if flags & URG else 0
+        return CONNECTED | self._text_and_fin(segment, segment.seq + 1, now_ns) | urgent
 
     # ---- 3.10.7.4 other states
 
@@ -403,7 +426,9 @@ class Connection:
             timestamps.on_segment(seq, stamps[0], now_ns)
         if opens_too:
             self._acks.owe("ACK: completes the simultaneous open")
-        # Sixth, the URG bit: urgent text is text, read in its place; the pointer is not passed on.
+        # Sixth, check the URG bit.
+        if flags & URG:
+            mask |= self._check_urg(segment, receiver.irs if opens_too else seq)
         # Seventh and eighth, the segment text and the FIN bit.
         return mask | self._text_and_fin(segment, seq, now_ns)
 
@@ -420,6 +445,8 @@ class Connection:
             mask = self._check_ack(segment, nxt, now_ns)
             if mask & (DROPPED | CLOSED):
                 return mask & ~DROPPED
+            if flags & URG:
+                mask |= self._check_urg(segment, nxt)
         self._answer_unacceptable(segment, seq, OUTSIDE, now_ns)
         return mask
 
@@ -520,6 +547,18 @@ class Connection:
         elif state == st.LAST_ACK:
             return self._delete(st.RCV_ACK_OF_FIN, None, now_ns)
         return 0
+
+    def _check_urg(self, segment: Segment, seq: int) -> int:
+        """Sixth check: RCV.UP <- max(RCV.UP,SEG.UP). The user hears where that moves on to text not yet consumed.
+
+        "If the user [...] is still in the "urgent mode" [...] do not signal the user again" is taken for a pointer that
+        is known already: of one that advances, MUST-32 has the user hear each time.
+        """
+        receiver = self._receiver
+        if self.state not in RECEIVES_TEXT or seq + segment.up <= receiver.up:
+            return 0
+        receiver.up = seq + segment.up
+        return URGENT if receiver.urgent_bytes else 0
 
     def _text_and_fin(self, segment: Segment, seq: int, now_ns: int) -> int:
         """Seventh and eighth check: the text and the FIN of an acceptable segment that starts at `seq`."""

@@ -6,7 +6,7 @@ from .receive.acks import AckPolicy, Blocks
 from .receive.receiver import Receiver
 from .receive.sack import MOST_BLOCKS_WITH_TIMESTAMPS
 from .receive.timestamps import Timestamps
-from .segment import ACK, FIN, PSH, RST, FourTuple, Options, Segment
+from .segment import ACK, FIN, PSH, RST, URG, FourTuple, Options, Segment
 from .send.sender import Chunk, Sender
 from .seq import MASK
 
@@ -105,8 +105,9 @@ class Output:
         options = self._sack_options(blocks, now_ns)
         if self.timestamps is not None:
             self.timestamps.last_ack_sent = ack
-        seq = self._ack_seq() & MASK
-        return Segment(local, lport, remote, rport, seq, ack & MASK, ACK, field, options=options, reason=reason)
+        seq = self._ack_seq()
+        flags, up = (ACK | URG, self._up(seq)) if self._sender.up > seq else (ACK, 0)
+        return Segment(local, lport, remote, rport, seq & MASK, ack & MASK, flags, field, (), 0, options, up, reason)
 
     def _segment(self, seq: int, flags: int, reason: str, now_ns: int) -> Segment:
         local, lport, remote, rport = self._flow
@@ -115,7 +116,15 @@ class Output:
         if timestamps is not None:
             timestamps.last_ack_sent = nxt
             options = timestamps.options(now_ns)
-        return Segment(local, lport, remote, rport, seq & MASK, nxt & MASK, flags, wnd, (), 0, options, 0, reason)
+        up = 0
+        if self._sender.up > seq:  # 3.8.5: "carried in all segments transmitted", for as long as there is urgent text
+            flags |= URG
+            up = self._up(seq)
+        return Segment(local, lport, remote, rport, seq & MASK, nxt & MASK, flags, wnd, (), 0, options, up, reason)
+
+    def _up(self, seq: int) -> int:
+        """SEG.UP: SND.UP from SEG.SEQ on, or as far as the field reaches; a later segment's reaches further."""
+        return min(self._sender.up - seq, 0xFFFF)
 
     def _ack_seq(self) -> int:
         # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT

@@ -12,3 +12,5 @@ RESET = 16
 """The connection died; `connection.error` says of what."""
 CLOSED = 32
 """The engine is done with the connection: an orderly end (TIME-WAIT counts), or after RESET."""
+URGENT = 64
+"""The peer says that there is urgent text up to a point that is further on than it said before, and not yet read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.handshake import TIMESTAMPS_BYTES
-from ..core.segment import ACK, FIN, PSH, RST, SYN, Options, Segment, flag_names
+from ..core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment, flag_names
 from ..core.seq import MASK, unwrap
 from ..core.state import SYN_SENT
 
@@ -42,7 +42,7 @@ class Told(NamedTuple):
     """What one segment says.
 
     label    the control bits and the numbers, in the order of their importance
-    facts    what it states once: ISN and options
+    facts    what it states: ISN and options, where urgent text ends
     meaning  what it does, as phrases whose subject is its sender
     """
 
@@ -81,6 +81,8 @@ class Story:
         else:
             meaning = self._meaning(segment, sender, other, whose, first=bool(facts), window=window)
         sender.window = window
+        if segment.flags & (URG | RST) == URG:
+            facts.append(f"urgent text ends before seq {_shown(segment.seq + segment.up & MASK, sender.isn)}")
         return Told(self._label(segment, sender, other, window), facts, meaning)
 
     def seen_before(self, segment: Segment, *, out: bool) -> bool:

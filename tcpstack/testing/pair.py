@@ -69,8 +69,9 @@ class End:
         """The host's notice that something can be done (core.readiness)."""
         if self._paused or not mask & (READABLE | EOF):
             return
-        for chunk in self.host.receive(self.connection, 1 << 30):
-            self.received += chunk
+        while chunks := self.host.receive(self.connection, 1 << 30):  # urgent text comes by itself
+            for chunk in chunks:
+                self.received += chunk
         self.eof = self.connection.eof_received and not self.connection.readable_bytes
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tcpstack.core import state as st
-from tcpstack.core.readiness import CLOSED, CONNECTED, EOF, READABLE, RESET
-from tcpstack.core.segment import ACK, FIN, RST, SYN, flag_names
+from tcpstack.core.readiness import CLOSED, CONNECTED, EOF, READABLE, RESET, URGENT
+from tcpstack.core.segment import ACK, FIN, RST, SYN, URG, flag_names
 
 MOD = 1 << 32
 PEER_WND, OUR_BUFFER = 10_000, 4_096  # what each end offers in the handshake
+UP = 7  # SEG.UP of what arrives with URG
 
 DEPARTURES = {
     "peer's SYN again": "SYN-RECEIVED after a passive open answers the SYN it knows with SYN,ACK, not with a bare ACK: "
@@ -47,6 +48,7 @@ class Tcb:
     rcv_wnd: int
     passive: bool = False
     fin_sent: bool = False
+    unread: int = 0
     listening: bool = False
 
 
@@ -146,6 +148,7 @@ def in_syn_sent(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
             out.departures.add("text with a SYN")
         return
     out.state, tcb.una, out.told = st.ESTABLISHED, seg.ack, CONNECTED
+    check_urg(tcb, seg, out)  # "continue processing at the sixth step"
     text_and_fin(tcb, Arrival(tcb.rcv_nxt, seg.ack, seg.flags & ~SYN, seg.text), out)
     acknowledge(tcb, out)
 
@@ -186,8 +189,9 @@ def in_other_states(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
         else:
             acknowledge(tcb, out)
         return
-    # Fifth, check the ACK field; seventh, the text; eighth, the FIN bit.
+    # Fifth, check the ACK field; sixth, the URG bit; seventh, the text; eighth, the FIN bit.
     if flags & ACK and check_ack(tcb, seg, out):
+        check_urg(tcb, seg, out)
         text_and_fin(tcb, seg, out)
 
 
@@ -213,6 +217,7 @@ def not_acceptable(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
         out.departures.add("zero window")
         if not check_ack(tcb, seg, out):
             return
+        check_urg(tcb, seg, out)
     if tcb.state == st.TIME_WAIT and seg.flags & FIN and (seg.seq + seg.len) % MOD == tcb.rcv_nxt:
         out.departures.add("FIN in TIME-WAIT")
         out.restarts = True
@@ -266,6 +271,14 @@ def check_ack(tcb: Tcb, seg: Arrival, out: Outcome) -> bool:
             out.state, out.told = st.CLOSED, out.told | CLOSED
             return False
     return True
+
+
+def check_urg(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
+    """Sixth check. No URG has come before, so each one advances RCV.UP."""
+    consumed = tcb.rcv_nxt - tcb.unread
+    ahead = 0 < (seg.seq + UP - consumed) % MOD < MOD // 2
+    if seg.flags & URG and ahead and out.state in (st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2):
+        out.told |= URGENT
 
 
 def text_and_fin(tcb: Tcb, seg: Arrival, out: Outcome) -> None:

@@ -62,7 +62,11 @@ class Pseudocode:
         for segment in sorted(acked, key=lambda each: each.end_seq):
             if segment.end_seq > self.fack:
                 self.fack = segment.end_seq
-            elif segment.end_seq < self.fack and not segment.retransmitted:
+            elif segment.end_seq < self.fack and (
+                not segment.retransmitted
+                # Not in the RFC, but as Linux: an echo that is older tells that the first transmission has arrived.
+                or (echo_reply is not None and echo_reply < segment.xmit_ts)
+            ):
                 self.reordering_seen = True
 
     def on_dsack(self, una: int, nxt: int, seen: bool, exiting: bool) -> None:

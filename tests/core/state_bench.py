@@ -13,7 +13,7 @@ from tcpstack.core.segment import ACK, FIN, SYN, FourTuple, Segment
 from tcpstack.stack.stack import Stack
 from tcpstack.wire.dpkt_codec import decode, encode
 from tcpstack.wire.packet import Packet
-from tests.core.letter import MOD, OUR_BUFFER, PEER_WND, Tcb
+from tests.core.letter import MOD, OUR_BUFFER, PEER_WND, UP, Tcb
 from tests.scripted import OURS, PEER, START_NS, KnownIsn
 
 LISTENING, DEAF = 80, 81  # local ports
@@ -57,7 +57,7 @@ class Bench:
         payload = (text,) if text else ()
         segment = Segment(
             PEER[self.version], self.sport, OURS[self.version], self.lport,
-            seq % MOD, ack % MOD, flags, PEER_WND, payload, len(text), up=7,
+            seq % MOD, ack % MOD, flags, PEER_WND, payload, len(text), up=UP,
         )  # fmt: skip
         self.stack.on_packets((Packet((encode(segment).data(),)),), START_NS)
         deadline_ns = self.stack.deadline_ns
@@ -128,6 +128,7 @@ def make_established_zero_window(b: Bench) -> Tcb:
         b.hear(tcb.rcv_nxt + start, tcb.una, ACK, bytes(1024))
     tcb.rcv_nxt += OUR_BUFFER
     tcb.rcv_wnd = 0
+    tcb.unread = OUR_BUFFER
     return tcb
 
 

@@ -241,6 +241,16 @@ def test_retransmission_that_arrives_after_what_was_sent_later_is_no_reordering(
     assert not rack.reordering_seen
 
 
+def test_original_that_the_echo_tells_of_is_reordering_though_it_was_sent_again() -> None:
+    rack = Rack(0)
+    rack.on_delivered(delivered((100, 200, 10)), None, 50)
+    again = delivered((0, 100, 60), resent=True)
+    rack.on_delivered(again, 60, 90)
+    assert not rack.reordering_seen
+    rack.on_delivered(again, 59, 90)
+    assert rack.reordering_seen
+
+
 def test_original_below_a_retransmission_that_tells_no_time_is_reordering() -> None:
     """Step 3 looks at each segment, also at those that step 2 passes over."""
     rack = Rack(0)

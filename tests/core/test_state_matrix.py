@@ -13,8 +13,8 @@ import pytest
 
 from tcpstack.core import events
 from tcpstack.core import state as st
-from tcpstack.core.readiness import CONNECTED, EOF, READABLE
-from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, URG
+from tcpstack.core.readiness import CONNECTED, EOF, READABLE, URGENT
+from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, URG, Buffer
 from tests.core.letter import DEPARTURES, MOD, PEER_WND, Arrival, Outcome, Tcb, letter
 from tests.core.state_bench import LISTENING, MAKERS, Bench
 from tests.scripted import SECOND, START_NS
@@ -30,7 +30,7 @@ VARIANTS = {
 
 
 def arrivals(tcb: Tcb) -> Iterator[Arrival]:
-    """All the cases for a state. PSH and URG, which change nothing, come along in turns."""
+    """All the cases for a state. PSH, which changes nothing, and URG come along in turns."""
     edge = tcb.rcv_nxt + tcb.rcv_wnd
     seqs = dict.fromkeys(
         s % MOD
@@ -90,8 +90,12 @@ def observe(bench: Bench, seg: Arrival, tcb: Tcb) -> Outcome:
         bench.told = CONNECTED
         bench.told |= READABLE if connection.readable_bytes else 0
         bench.told |= EOF if connection.eof_received else 0
+        bench.told |= URGENT if connection.urgent_bytes else 0
     if connection is not None:
-        out.text = b"".join(connection.receive(1 << 30, START_NS))[held:]
+        chunks: list[Buffer] = []
+        while more := connection.receive(1 << 30, START_NS):  # urgent text comes by itself
+            chunks += more
+        out.text = b"".join(chunks)[held:]
         out.error = type(connection.error) if connection.error else None
     out.told = bench.told
     found = stack._time_waits.get(flow)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from tcpstack.core.events import ConnectionClosed, Event, FaultHit, SegmentIn, SegmentOut, StateChange
-from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, Options, Segment
+from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment
 from tcpstack.core.state import CLOSED, ESTABLISHED, LISTEN, SYN_RECEIVED, TIMEOUTS, TRANSITIONS, USER_CALLS
 
-BITS = {"SYN": SYN, "ACK": ACK, "FIN": FIN, "RST": RST, "PSH": PSH}
+BITS = {"SYN": SYN, "ACK": ACK, "FIN": FIN, "RST": RST, "PSH": PSH, "URG": URG}
 OURS = (socket.inet_pton(socket.AF_INET, "10.9.0.2"), 80)
 PEERS = (socket.inet_pton(socket.AF_INET, "10.9.0.1"), 41234)
 ARRIVALS: dict[tuple[int, int], list[str]] = {}
@@ -54,7 +54,9 @@ class Script:
     def now_ns(self) -> int:
         return self.start_ns + round(self.at * 1e6)
 
-    def segment(self, bits: str, data: bytes = b"", *, out: bool, seq=None, ack=None, wnd=502, options=None, why=""):
+    def segment(
+        self, bits: str, data: bytes = b"", *, out: bool, seq=None, ack=None, wnd=502, options=None, up=0, why=""
+    ):
         src, dst = (self.ours, self.peers) if out else (self.peers, self.ours)
         flags = sum(BITS[name] for name in bits.split(","))
         mine, its = (self.our_next, self.peer_next) if out else (self.peer_next, self.our_next)
@@ -62,7 +64,7 @@ class Script:
         ack = (its if ack is None else ack % 2**32) if flags & ACK else 0
         self.last_id += 1
         made = Segment(
-            *src, *dst, seq, ack, flags, wnd, (data,) if data else (), len(data), options, 0, why, self.last_id
+            *src, *dst, seq, ack, flags, wnd, (data,) if data else (), len(data), options, up, why, self.last_id
         )
         end = (seq + made.len) % 2**32
         if out:

@@ -252,6 +252,17 @@ class TestOneConversation:
         assert "seq 1 ack 11 len 20" in answer
         assert "seq 11 ack 21" in ack
 
+    @pytest.mark.parametrize("who", ["peer", "we"])
+    def test_urgent_text_is_told_with_its_end(self, script, ladder, who):
+        conversation = script(ladder, our_isn=2**32 - 3, peer_isn=2**32 - 3)
+        conversation.passive_handshake()
+        getattr(conversation, who)("PSH,ACK,URG", b"stop!", up=5)
+        arrow, below = ladder.render().splitlines()[-3:-1]
+        assert "PSH,ACK,URG seq 1 ack 1 len 5" in arrow
+        assert below.strip() == "urgent text ends before seq 6"
+        getattr(conversation, who)("PSH,ACK", b"plain", up=5)
+        assert "urgent" not in "".join(ladder.render().splitlines()[-2:])
+
     def test_windows_are_scaled_where_both_offered_it(self, script, ladder):
         conversation = script(ladder)
         conversation.passive_handshake(Options(wscale=2), Options(wscale=0))

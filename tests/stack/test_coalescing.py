@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, Options, Segment
+from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment
 from tcpstack.stack.coalescing import coalesced
 from tcpstack.wire.dropped import Dropped
 
@@ -49,9 +49,11 @@ def test_only_what_follows_in_the_same_flow_and_says_the_same_is_joined() -> Non
     for second in (
         text(101, 100), text(0, 100), text(100, 100, src=C), text(100, 100, ack=8), text(100, 100, wnd=99),
         text(100, 100, ACK | FIN), text(100, 100, RST), text(100, 100, SYN), text(100, 100, options=Options()),
-        text(100, 0), text(100, 100, gso_size=50),
+        text(100, 0), text(100, 100, gso_size=50), text(100, 100, ACK | URG, up=100),
     ):  # fmt: skip
         assert list(coalesced([first, second])) == [first, second]
+    urgent, follower = text(0, 100, ACK | URG, up=300), text(100, 100)
+    assert list(coalesced([urgent, follower])) == [urgent, follower]
 
 
 def test_nothing_is_larger_than_an_ip_packet_can_be() -> None:

@@ -42,7 +42,7 @@ class Receiver:
     `shift` is Rcv.Wind.Shift, `mss` the step by which the window is worth opening, `fin_seq` where a FIN that
     arrived stands (None before), `queued_bytes` the text in order that the user has not taken. The buffer begins with
     `buffer_bytes` and grows with what the user reads (autotune.py), up to `limit_bytes`; it never shrinks. Where
-    `reports` is set, the peer understands selective acknowledgements.
+    `reports` is set, the peer understands selective acknowledgements. `up` is RCV.UP: 0 where no URG has come.
     """
 
     __slots__ = (
@@ -62,6 +62,7 @@ class Receiver:
         "reassembly",
         "reports",
         "shift",
+        "up",
     )  # fmt: skip
 
     def __init__(self, buffer_bytes: int, mss: int, limit_bytes: int = 0) -> None:
@@ -78,6 +79,7 @@ class Receiver:
         self.nxt = 0
         self.edge = 0
         self.shift = 0
+        self.up = 0
         self.mss = mss
         self.fin_seq: int | None = None
         self.queued_bytes = 0
@@ -91,6 +93,14 @@ class Receiver:
     def fin_received(self) -> bool:
         """The FIN was reached in order."""
         return self.fin_seq is not None and self.nxt > self.fin_seq
+
+    @property
+    def urgent_bytes(self) -> int:
+        """Octets from the next one that the user reads up to RCV.UP, or the FIN: no text follows that, whatever the
+        pointer."""
+        fin_seq = self.fin_seq
+        end = self.up if fin_seq is None or self.up < fin_seq else fin_seq
+        return max(end - (self.nxt - self.fin_received - self.queued_bytes), 0)
 
     def synchronize(self, irs: int) -> None:
         """The peer's SYN arrived: IRS <- SEG.SEQ, RCV.NXT <- SEG.SEQ + 1."""

@@ -54,14 +54,15 @@ class Sender:
     `mss` is Eff.snd.MSS, `chunk_bytes` the most text that leaves as one chunk: as many whole segments as a superpacket
     has room for, or one. `max_wnd` is the largest window the peer ever offered, `timer_ns` the deadline of the
     retransmission or persist timer (NEVER where off), `probe_ns` that of the tail loss probe. `sack` is the recovery
-    where the peer reports what has arrived, else None.
+    where the peer reports what has arrived, else None. `up` is SND.UP: what is sent from below it is one segment a
+    chunk, as the pointer counts from the sequence number of each.
     """
 
     __slots__ = (
         "_config", "_forced_octets", "_persist_backoff", "_probe_due", "_r2_ns", "_sample", "_small_end", "_timed_end",
         "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes", "congestion", "fin_seq", "iss", "max_wnd", "mss",
         "nodelay", "nxt", "probe_ns", "recovery", "retransmitted", "rtt", "sack", "shift", "timer_ns",
-        "una", "wl1", "wl2", "wnd",
+        "una", "up", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, config: Config) -> None:
@@ -69,6 +70,7 @@ class Sender:
         self.iss = iss
         self.una = iss
         self.nxt = iss
+        self.up = iss
         self.wnd = 0
         self.wl1 = 0
         self.wl2 = 0
@@ -412,7 +414,7 @@ class Sender:
         left = min(end - seq, max(self.una + self.wnd - seq, 0))
         size = min(self.mss, left)
         room = self._room_bytes()  # what goes again counts as in flight
-        if left > size and room >= 2 * size:
+        if left > size and room >= 2 * size and seq >= self.up:
             size = self._whole_segments(left, min(self.chunk_bytes, room))
         elif recovery.forced:
             size = size or 1
@@ -442,6 +444,8 @@ class Sender:
             return self._take(seq, 0, True, now_ns, REASON_FIN) if window > 0 else None
         mss = self.mss
         size = queued if queued < self.chunk_bytes else self.chunk_bytes
+        if size > mss and seq < self.up:
+            size = mss
         if size > window:
             size = window
         room = self._room_bytes()
@@ -453,8 +457,9 @@ class Sender:
             return None
         if sliver := size % mss:
             if size == queued:
-                # Nagle with Minshall's variation (RFC 9293 A.3): at most one small segment unacknowledged.
-                if not (self.nodelay or fin or self.una >= self._small_end):
+                # Nagle with Minshall's variation (RFC 9293 A.3): at most one small segment unacknowledged. Not for
+                # urgent text, as on Linux.
+                if not (self.nodelay or fin or seq < self.up or self.una >= self._small_end):
                     size -= sliver
             elif size > mss or not (self.una == seq and size == window and 2 * size >= self.max_wnd):
                 size -= sliver  # SWS avoidance, rules (1) to (3): wait for room rather than send a sliver

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ..model import Requirement, applications, in_part, met, unmet
 
 NO_KEEPALIVE = "there are no keep-alives (MAY-5), whom alone this binds; they come later"
-NO_URGENT = "URG is neither sent nor told the application: urgent text is read in its place in the stream, as RFC 6093 \
-would have all applications read it"
 
 DATA: tuple[Requirement, ...] = (
     met("MUST-18", "3.8.1", "The retransmission timeout is RFC 6298's, and Karn's algorithm takes its samples.",
@@ -43,12 +41,15 @@ DATA: tuple[Requirement, ...] = (
     unmet("SHLD-12", "3.8.4", "A keep-alive carries no text.", NO_KEEPALIVE),
     unmet("MAY-6", "3.8.4", "A keep-alive can carry one octet of garbage.", NO_KEEPALIVE),
     applications("SHLD-13", "3.8.5", "New applications do not use urgent text."),
-    unmet("MUST-30", "3.8.5", "The urgent mechanism is supported.", NO_URGENT),
-    in_part("MUST-31", "3.8.5", "Urgent text may be of any length.", "Connection._text_and_fin",
-            but="it is received, of any length, as the text it is; none can be sent as urgent"),
-    unmet("MUST-62", "3.8.5", "The urgent pointer points behind the last octet of urgent text.", NO_URGENT),
-    unmet("MUST-32", "3.8.5", "The application hears at once of urgent text, and of more of it.", NO_URGENT),
-    unmet("MUST-33", "3.8.5", "The application can learn whether urgent text is left to read.", NO_URGENT),
+    met("MUST-30", "3.8.5", "The urgent mechanism is supported.",
+        "Connection.send_urgent", "Output._up", "Connection._check_urg", "Connection.receive"),
+    met("MUST-31", "3.8.5", "Urgent text may be of any length.", "Output._up", "Connection._check_urg"),
+    met("MUST-62", "3.8.5", "The urgent pointer points behind the last octet of urgent text.",
+        "Connection.send_urgent", "Output._up"),
+    met("MUST-32", "3.8.5", "The application hears at once of urgent text, and of more of it.",
+        "Connection._check_urg", "TcpTransport._tell_urgent"),
+    met("MUST-33", "3.8.5", "The application can learn whether urgent text is left to read: how much.",
+        "Connection.urgent_bytes", "TcpTransport.get_extra_info"),
     met("SHLD-14", "3.8.6", "The right edge of our window never moves left.", "Receiver.window_field"),
     met("MUST-34", "3.8.6", "A peer that shrinks its window, even below what is in flight, does no harm.",
         "Sender._new_chunk"),

@@ -27,7 +27,7 @@ EIGHT_CHECKS: tuple[Requirement, ...] = (
     _in_part("seq-table-6", "First: what is acceptable is decided by the four cases of Table 6.", "acceptable",
              but="a segment that reaches beyond the window at both ends is taken too, though neither its first octet "
              "nor its last lies inside: a superpacket may be like that"),
-    _met("seq-zero-window", "First: where RCV.WND is zero, valid ACKs and RSTs are taken all the same.",
+    _met("seq-zero-window", "First: where RCV.WND is zero, valid ACKs, URGs and RSTs are taken all the same.",
          "Connection._unacceptable"),
     _in_part("seq-unacceptable", "First: an unacceptable segment earns SEQ=SND.NXT, ACK=RCV.NXT, ACK, and is dropped.",
              "Connection._unacceptable", "on_syn_received",
@@ -89,9 +89,9 @@ EIGHT_CHECKS: tuple[Requirement, ...] = (
     _met("ack-time-wait", "Fifth: TIME-WAIT: the peer's FIN again is acknowledged, and the 2 MSL start anew.",
          "on_time_wait"),
     # Sixth, check the URG bit.
-    unmet(f"{SECTION}-urg", SECTION, "Sixth: RCV.UP advances with SEG.UP, and the user hears of urgent text.",
-          "as MUST-30"),
-    _met("urg-after-fin", "Sixth: URG is ignored once the peer's FIN has been received.", "Connection._text_and_fin"),
+    _met("urg", "Sixth: RCV.UP advances with SEG.UP, and the user hears of urgent text that it has not read, once for "
+         "each advance (MUST-32).", "Connection._check_urg"),
+    _met("urg-after-fin", "Sixth: URG is ignored once the peer's FIN has been received.", "Connection._check_urg"),
     # Seventh, process the segment text.
     _met("text-deliver", "Seventh: text goes to the user in ESTABLISHED, FIN-WAIT-1 and FIN-WAIT-2, in order and once.",
          "Receiver.take_text"),

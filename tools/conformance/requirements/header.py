@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model import Requirement, in_part, met
+from ..model import Requirement, met
 
 HEADER: tuple[Requirement, ...] = (
     met("MUST-1", "3.1", "A window field is unsigned: 0x8000 and above are large windows, not negative ones.",
@@ -26,7 +26,6 @@ HEADER: tuple[Requirement, ...] = (
     met("MUST-64", "3.2", "Options are read wherever they begin, on a word boundary or not.",
         "dpkt_codec.py:decode_options"),
     met("MUST-65", "3.2", "The MSS option goes with SYNs and with no other segment.", "syn_options", "Output._syn"),
-    in_part("MUST-66", "3.4", "RST and URG are processed while our window is zero.",
-            "Connection._unacceptable", "Connection._check_rst",
-            but="RSTs are (and ACKs); URG is processed in no window (MUST-30)"),
+    met("MUST-66", "3.4", "RST and URG are processed while our window is zero.",
+        "Connection._unacceptable", "Connection._check_rst", "Connection._check_urg"),
 )  # fmt: skip
