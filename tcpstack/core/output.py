@@ -35,6 +35,10 @@ class Output:
         """<SEQ=SND.NXT><CTL=RST>, and nothing else any more (3.10.5)."""
         self._controls = [self._segment(self._ack_seq(), RST, reason)]
 
+    def keepalive(self, reason: str) -> None:
+        """<SEQ=SND.NXT-1><ACK=RCV.NXT><CTL=ACK> (3.8.4)."""
+        self._controls.append(self._segment(self._sender.nxt - 1, ACK, reason))
+
     def take_controls(self) -> list[Segment]:
         """What is left to say for a connection that is CLOSED."""
         controls, self._controls = self._controls, []
