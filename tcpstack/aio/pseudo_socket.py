@@ -9,9 +9,12 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from ..core.config import SECOND_NS
 from ..core.connection import Connection
+from ..core.keepalive import KeepAliveSettings
+from ..stack.listener import Listener
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """As Python's sockets have it: (address, port), for IPv6 with flow label and scope, both 0 here."""
@@ -22,14 +25,10 @@ _IPPROTO_TCP = socket.IPPROTO_TCP
 _REMEMBERED = frozenset(
     (level, getattr(socket, name))
     for level, name in (
-        (socket.SOL_SOCKET, "SO_KEEPALIVE"),
         (socket.SOL_SOCKET, "SO_REUSEADDR"),
         (socket.SOL_SOCKET, "SO_REUSEPORT"),
         (socket.SOL_SOCKET, "SO_RCVBUF"),
         (socket.SOL_SOCKET, "SO_SNDBUF"),
-        (_IPPROTO_TCP, "TCP_KEEPIDLE"),
-        (_IPPROTO_TCP, "TCP_KEEPINTVL"),
-        (_IPPROTO_TCP, "TCP_KEEPCNT"),
         (_IPPROTO_TCP, "TCP_QUICKACK"),
     )
     if hasattr(socket, name)
@@ -44,6 +43,14 @@ _IP_FIELDS = {
 }
 _ECN_BITS = 3
 
+# Of KeepAliveSettings.
+_KEEPALIVE = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): "on"} | {
+    (_IPPROTO_TCP, getattr(socket, name)): field
+    for name, field in (("TCP_KEEPIDLE", "idle_ns"), ("TCP_KEEPINTVL", "interval_ns"), ("TCP_KEEPCNT", "probes"))
+    if hasattr(socket, name)
+}
+_MAX_KEEPALIVE_S, _MAX_KEEPALIVE_PROBES = 32767, 127  # as Linux
+
 
 def socket_address(address: bytes, port: int) -> SocketAddress:
     """The address tuple of a packed address (4 or 16 octets) and a port."""
@@ -53,23 +60,28 @@ def socket_address(address: bytes, port: int) -> SocketAddress:
 
 
 class PseudoSocket:
-    """A connection's (or, with `conn` None, a listener's) socket as far as names and options go.
+    """A connection's or a listener's socket as far as names and options go.
 
-    TCP_NODELAY acts on the connection, through `set_nodelay`; so do IP_TOS and IP_TTL, for IPv6 IPV6_TCLASS and
-    IPV6_UNICAST_HOPS, but not on a listener, whose Config has them. Keepalive, buffer sizes and address reuse are
-    accepted and remembered only. Any other option raises OSError(ENOPROTOOPT), as a kernel without it would.
+    SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT act on the connection, through `set_keepalive`, or on the
+    connections that the listener is still to accept. TCP_NODELAY acts on the connection, through `set_nodelay`; so do
+    IP_TOS and IP_TTL, for IPv6 IPV6_TCLASS and IPV6_UNICAST_HOPS, but not on a listener, whose Config has them. Buffer
+    sizes and address reuse are accepted and remembered only. Any other option raises OSError(ENOPROTOOPT), as a kernel
+    without it would.
     """
 
-    __slots__ = ("_conn", "_peername", "_remembered", "_set_nodelay", "_sockname")
+    __slots__ = ("_conn", "_owner", "_peername", "_remembered", "_set_keepalive", "_set_nodelay", "_sockname")
 
     def __init__(
         self,
-        conn: Connection | None,
+        owner: Connection | Listener,
         sockname: SocketAddress,
         peername: SocketAddress | None,
         set_nodelay: Callable[[bool], None] | None = None,
+        set_keepalive: Callable[[KeepAliveSettings], None] | None = None,
     ) -> None:
-        self._conn = conn
+        self._owner = owner
+        self._conn = owner if isinstance(owner, Connection) else None
+        self._set_keepalive = set_keepalive
         self._set_nodelay = set_nodelay
         self._sockname = sockname
         self._peername = peername
@@ -111,6 +123,9 @@ class PseudoSocket:
             return int(conn is not None and conn.nodelay)
         if conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
             return int(getattr(conn, name))
+        if (field := _KEEPALIVE.get((level, optname))) is not None:
+            value = int(getattr(self._owner.keepalive, field))
+            return -(-value // SECOND_NS) if field.endswith("_ns") else value
         if level == socket.SOL_SOCKET:
             if optname == socket.SO_ERROR:
                 return (conn.error.errno or 0) if conn is not None and conn.error is not None else 0
@@ -123,14 +138,17 @@ class PseudoSocket:
         raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
 
     def setsockopt(self, level: int, optname: int, value: int | bytes | bytearray) -> None:
-        """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one, EINVAL for a hop limit or
-        traffic class that is none; in the latter the two bits of ECN are not the user's, and ignored as on Linux."""
+        """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one, EINVAL for a hop limit,
+        traffic class, number of seconds (1 to 32767) or of probes (1 to 127) that is none. In a traffic class the two
+        bits of ECN are not the user's, and ignored as on Linux."""
         number = value if isinstance(value, int) else int.from_bytes(value, "little")
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             if self._set_nodelay is not None:
                 self._set_nodelay(bool(number))
         elif self._conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
             self._set_ip_field(self._conn, name, number)
+        elif (field := _KEEPALIVE.get((level, optname))) is not None:
+            self._change_keepalive(field, number)
         elif (level, optname) in _REMEMBERED:
             self._remembered[level, optname] = number
         else:
@@ -141,6 +159,19 @@ class PseudoSocket:
             setattr(conn, name, number & ~_ECN_BITS if name == "traffic_class" else number)
         except ValueError as error:
             raise OSError(errno.EINVAL, str(error)) from None
+
+    def _change_keepalive(self, field: str, number: int) -> None:
+        value: Any = number * SECOND_NS if field.endswith("_ns") else number
+        limit = _MAX_KEEPALIVE_PROBES if field == "probes" else _MAX_KEEPALIVE_S
+        if field == "on":
+            value = bool(number)
+        elif not 1 <= number <= limit:
+            raise OSError(errno.EINVAL, f"must be 1 to {limit}, not {number}")
+        settings = self._owner.keepalive._replace(**{field: value})
+        if isinstance(self._owner, Listener):
+            self._owner.keepalive = settings
+        elif self._set_keepalive is not None:
+            self._set_keepalive(settings)
 
     def gettimeout(self) -> float:
         """0.0: non-blocking, as every socket under asyncio."""

@@ -53,7 +53,7 @@ class Server(asyncio.AbstractServer):
         versions = {interface.version for interface in self._driver.stack.addresses}
         wildcards = [address for version, address in ((4, bytes(4)), (6, bytes(16))) if version in versions]
         return tuple(
-            PseudoSocket(None, socket_address(address, listener.port), None)
+            PseudoSocket(listener, socket_address(address, listener.port), None)
             for listener in self._listeners or ()
             for address in (wildcards if listener.address is None else [listener.address])
         )

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..core.connection import Connection
+from ..core.keepalive import KeepAliveSettings
 from ..core.readiness import EOF, READABLE, RESET, URGENT, WRITABLE
 from ..core.state import STATE_NAMES
 from .driver import ConnectionUser, Driver
@@ -109,7 +110,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             return self._sockname()
         if name == "socket":
             if self._socket is None:
-                self._socket = PseudoSocket(self._conn, self._sockname(), self._peername(), self._set_nodelay)
+                setters = self._set_nodelay, self._set_keepalive
+                self._socket = PseudoSocket(self._conn, self._sockname(), self._peername(), *setters)
             return self._socket
         if name == "tcpstack":
             return self._conn.status()
@@ -120,6 +122,11 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
     def _set_nodelay(self, value: bool) -> None:
         if not self._detached:
             self._stack.set_nodelay(self._conn, value, self._driver.clock())
+            self._driver.after_activity()
+
+    def _set_keepalive(self, settings: KeepAliveSettings) -> None:
+        if not self._detached:
+            self._stack.set_keepalive(self._conn, settings, self._driver.clock())
             self._driver.after_activity()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .congestion import CONTROLLERS
+from .keepalive import KeepAliveSettings, checked
 from .timers import NEVER
 
 MILLISECOND_NS = 1_000_000
@@ -72,6 +73,17 @@ class Config:
     swnd_override_ns: int = 200 * MILLISECOND_NS
     """The sender's silly-window override timeout: 0.1 to 1.0 s (RFC 9293 3.8.6.2.1)."""
 
+    keepalive: bool = False
+    """Ask a peer that has said nothing for long whether it is still there (RFC 9293 3.8.4, MUST-25). A connection can
+    switch it and change the numbers below while it lasts (SO_KEEPALIVE and TCP_KEEP*, Connection.set_keepalive)."""
+    keepalive_idle_ns: int = 7200 * SECOND_NS
+    """How long nothing must have come, with nothing of ours outstanding, before the first probe (MUST-27, MUST-28)."""
+    keepalive_interval_ns: int = 75 * SECOND_NS
+    """Between probes that bring nothing, as Linux's tcp_keepalive_intvl."""
+    keepalive_probes: int = 9
+    """After so many that brought nothing the connection is given up, as Linux's tcp_keepalive_probes. With 1 a lost
+    segment ends it, against MUST-29."""
+
     time_wait_ns: int = 60 * SECOND_NS
     """2 MSL, with an MSL of 30 s as Linux and BSD (RFC 9293 3.4.2 proposes 2 minutes)."""
     fin_wait_2_ns: int = 60 * SECOND_NS
@@ -92,6 +104,8 @@ class Config:
     """receive_buffer_max_bytes, or what its None comes to."""
     send_limit_bytes: int = field(init=False, repr=False, compare=False)
     """send_buffer_max_bytes, or what its None comes to."""
+    keepalive_settings: KeepAliveSettings = field(init=False, repr=False, compare=False)
+    """The four of keepalive, as a connection has them."""
     ip_fields: tuple[int, int] = field(init=False, repr=False, compare=False)
     """(hop_limit, traffic_class), as each packet needs them."""
 
@@ -104,6 +118,9 @@ class Config:
             self.send_buffer_bytes, self.send_buffer_max_bytes, DEFAULT_SEND_BUFFER_BYTES
         ))  # fmt: skip
         object.__setattr__(self, "ip_fields", checked_ip_fields(self.hop_limit, self.traffic_class))
+        object.__setattr__(self, "keepalive_settings", checked(KeepAliveSettings(
+            self.keepalive, self.keepalive_idle_ns, self.keepalive_interval_ns, self.keepalive_probes
+        )))  # fmt: skip
         if not 0 <= self.delayed_ack_ns < SECOND_NS // 2:
             raise ValueError(f"delayed_ack_ns must be 0 to under 500,000,000 (MUST-40), not {self.delayed_ack_ns}")
         if not 0 < self.rto_min_ns <= self.rto_initial_ns <= self.rto_max_ns:

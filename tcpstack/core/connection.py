@@ -23,6 +23,7 @@ from .closed import reset
 from .config import Config, checked_ip_fields
 from .events import CongestionChange, LossDetected, RetransmissionTimeout, SoftError, StateChange, Tracer
 from .handshake import TIMESTAMPS_BYTES, Negotiated, chunk_bytes_for, mss_for, syn_options
+from .keepalive import DEAD, PROBE, KeepAlive, KeepAliveSettings, checked
 from .listen import SynRecord
 from .output import Output
 from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET, URGENT
@@ -62,10 +63,10 @@ class Connection:
     """
 
     __slots__ = (
-        "_acks", "_challenged_ns", "_close_queued", "_config", "_full_segment_bytes", "_orphan_timer_ns", "_orphaned",
-        "_our_mss", "_output", "_peer_options", "_receiver", "_sender", "_soft_error", "_superpacket_bytes",
-        "_syn_attempts", "_timestamps", "_tracer", "aborted", "awaits_sent", "error", "flow", "ip_fields", "opened_ns",
-        "state", "user",
+        "_acks", "_challenged_ns", "_close_queued", "_config", "_full_segment_bytes", "_keepalive", "_orphan_timer_ns",
+        "_orphaned", "_our_mss", "_output", "_peer_options", "_receiver", "_sender", "_soft_error",
+        "_superpacket_bytes", "_syn_attempts", "_timestamps", "_tracer", "aborted", "awaits_sent", "error", "flow",
+        "ip_fields", "opened_ns", "state", "user",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +104,7 @@ class Connection:
         self._close_queued = False  # CLOSE was called in SYN-RECEIVED with text queued (3.10.4)
         self._orphaned = False
         self._orphan_timer_ns = NEVER
+        self._keepalive: KeepAlive | None = None
         self._challenged_ns = 0
         self._syn_attempts = 0
         self._soft_error: OSError | None = None
@@ -216,6 +218,7 @@ class Connection:
             self._reset(True, "RST: closed with text unread", now_ns)
             return
         self._orphaned = True
+        self._keepalive = None
         self.close(now_ns)
         if self.state == st.FIN_WAIT_2:
             self._orphan_timer_ns = now_ns + self._config.fin_wait_2_ns
@@ -338,10 +341,28 @@ class Connection:
     def hop_limit(self, value: int) -> None:
         self.ip_fields = checked_ip_fields(value, self.traffic_class)
 
+    @property
+    def keepalive(self) -> KeepAliveSettings:
+        """Whether and when a peer that says nothing is asked whether it is still there (Config.keepalive, MAY-5)."""
+        return self._config.keepalive_settings if self._keepalive is None else self._keepalive.settings
+
+    def set_keepalive(self, settings: KeepAliveSettings, now_ns: int) -> None:
+        """Switch it on or off, or change its numbers (MUST-24). Raises ValueError as Config does; changes nothing where
+        there is no connection, or no application any more."""
+        checked(settings)
+        if self._orphaned or self.state in (st.CLOSED, st.TIME_WAIT):
+            return
+        if self._keepalive is None:
+            self._keepalive = KeepAlive(settings, now_ns)
+        else:
+            self._keepalive.set(settings, now_ns)
+
     # ------------------------------------------------------------------ 3.10.7 SEGMENT ARRIVES
 
     def on_segment(self, segment: Segment, now_ns: int) -> int:
         """Process one segment that is for this connection. Returns a readiness mask (readiness.py)."""
+        if self._keepalive is not None:
+            self._keepalive.heard_ns = now_ns
         if self.state == st.ESTABLISHED and self._soft_error is None:
             mask = fastpath.take(
                 segment, self._sender, self._receiver, self._acks, self._timestamps, self._full_segment_bytes, now_ns
@@ -643,6 +664,8 @@ class Connection:
         deadline_ns = self._sender.deadline_ns
         if self._acks.timer_ns < deadline_ns:
             deadline_ns = self._acks.timer_ns
+        if self._keepalive is not None and self._keepalive.timer_ns < deadline_ns:
+            deadline_ns = self._keepalive.timer_ns
         return deadline_ns if deadline_ns < self._orphan_timer_ns else self._orphan_timer_ns
 
     def on_timer(self, now_ns: int) -> int:
@@ -651,6 +674,10 @@ class Connection:
             self._acks.on_timer()
         if self._orphan_timer_ns <= now_ns:
             return self._delete(st.ORPHAN_TIMEOUT, None, now_ns)
+        if self._keepalive is not None and self._keepalive.timer_ns <= now_ns:
+            mask = self._on_keepalive_timer(self._keepalive, now_ns)
+            if mask:
+                return mask
         if self._sender.deadline_ns <= now_ns:
             return self._on_retransmission_timeout(now_ns)
         return 0
@@ -673,6 +700,18 @@ class Connection:
                 una = sender.una - sender.iss
                 self._tracer(RetransmissionTimeout(now_ns, self.flow, una, rto_ns, sender.rtt.backoff))
                 self._trace_congestion("timeout", now_ns)
+        return 0
+
+    def _on_keepalive_timer(self, keepalive: KeepAlive, now_ns: int) -> int:
+        found = keepalive.on_timer(self._sender.idle, now_ns)
+        if found == PROBE:
+            self._output.keepalive(keepalive.reason, now_ns)
+        elif found == DEAD:
+            error = TimeoutError(errno.ETIMEDOUT, "connection timed out: keep-alives went unanswered")
+            mask = self._delete(st.KEEPALIVE_TIMEOUT, error, now_ns)
+            # As Linux: should the peer hear us after all, it learns that we have gone.
+            self._output.reset("RST: keep-alives went unanswered", now_ns)
+            return mask
         return 0
 
     # ------------------------------------------------------------------ what leaves
@@ -717,6 +756,8 @@ class Connection:
     def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:
         """Our SYN is acknowledged: ESTABLISHED (or on in FIN-WAIT-1, where CLOSE came first)."""
         self._sender.establish(wnd, seq, ack, self._syn_attempts > 0, now_ns)
+        if self._config.keepalive and self._keepalive is None:
+            self.set_keepalive(self._config.keepalive_settings, now_ns)
         if self.state in (st.SYN_SENT, st.SYN_RECEIVED):
             self._move(cause, now_ns)
         if self._close_queued:
@@ -744,6 +785,7 @@ class Connection:
         sender.buffer.clear()
         sender.stop_timers()
         self._orphan_timer_ns = self._acks.timer_ns = NEVER
+        self._keepalive = None
         self._receiver.reassembly.trim(0)
         return CLOSED if error is None else CLOSED | RESET
 

@@ -44,6 +44,10 @@ class Output:
         seq = self._ack_seq() & MASK
         self._controls = (Segment(local, lport, remote, rport, seq, 0, RST, 0, options=options, reason=reason),)
 
+    def keepalive(self, reason: str, now_ns: int) -> None:
+        """<SEQ=SND.NXT-1><ACK=RCV.NXT><CTL=ACK> (3.8.4)."""
+        self._controls += (self._segment(self._sender.nxt - 1, ACK, reason, now_ns),)
+
     def take_controls(self) -> list[Segment]:
         """What is left to say for a connection that is CLOSED."""
         controls, self._controls = self._controls, ()

@@ -44,9 +44,10 @@ RCV_UNREACHABLE = "ICMP unreachable arrives"
 USER_TIMEOUT = "user timeout"
 TIME_WAIT_TIMEOUT = "2 MSL pass"
 ORPHAN_TIMEOUT = "FIN-WAIT-2 limit passes, application gone"
+KEEPALIVE_TIMEOUT = "keep-alives go unanswered"
 
 USER_CALLS = frozenset({PASSIVE_OPEN, ACTIVE_OPEN, CLOSE, ABORT})
-TIMEOUTS = frozenset({USER_TIMEOUT, TIME_WAIT_TIMEOUT, ORPHAN_TIMEOUT})
+TIMEOUTS = frozenset({USER_TIMEOUT, TIME_WAIT_TIMEOUT, ORPHAN_TIMEOUT, KEEPALIVE_TIMEOUT})
 
 TRANSITIONS: dict[tuple[int, str], int] = {
     (CLOSED, PASSIVE_OPEN): LISTEN,
@@ -76,6 +77,7 @@ TRANSITIONS: dict[tuple[int, str], int] = {
     (ESTABLISHED, RCV_RST): CLOSED,
     (ESTABLISHED, ABORT): CLOSED,
     (ESTABLISHED, USER_TIMEOUT): CLOSED,
+    (ESTABLISHED, KEEPALIVE_TIMEOUT): CLOSED,   # MAY-5; in the states where nothing of ours is outstanding
 
     (FIN_WAIT_1, RCV_ACK_OF_FIN): FIN_WAIT_2,
     (FIN_WAIT_1, RCV_FIN): CLOSING,             # simultaneous close
@@ -86,12 +88,14 @@ TRANSITIONS: dict[tuple[int, str], int] = {
     (FIN_WAIT_2, RCV_FIN): TIME_WAIT,
     (FIN_WAIT_2, RCV_RST): CLOSED,
     (FIN_WAIT_2, ABORT): CLOSED,
+    (FIN_WAIT_2, KEEPALIVE_TIMEOUT): CLOSED,
     (FIN_WAIT_2, ORPHAN_TIMEOUT): CLOSED,       # not in the RFC: an orphan must not wait for ever
 
     (CLOSE_WAIT, CLOSE): LAST_ACK,
     (CLOSE_WAIT, RCV_RST): CLOSED,
     (CLOSE_WAIT, ABORT): CLOSED,
     (CLOSE_WAIT, USER_TIMEOUT): CLOSED,
+    (CLOSE_WAIT, KEEPALIVE_TIMEOUT): CLOSED,
 
     (CLOSING, RCV_ACK_OF_FIN): TIME_WAIT,
     (CLOSING, RCV_RST): CLOSED,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
-from ..core.config import MILLISECOND_NS, Config
+from ..core.config import MILLISECOND_NS, SECOND_NS, Config
 from ..core.congestion import CONTROLLERS
 from ..core.connection import Connection
 from . import tcp_info
@@ -16,8 +16,9 @@ from .symbols import SOCKET_OPTIONS, SYMBOLS, TCP_OPTIONS
 _SOL_SOCKET, _SOL_TCP = SYMBOLS["SOL_SOCKET"], SYMBOLS["SOL_TCP"]
 _DEFAULT_SEND_BUFFER = 2_626_560  # what getsockopt(SO_SNDBUF) says where nobody set it: nothing holds a write back
 _UNCONNECTED_MSS = 536  # what Linux says of a socket without a connection, of IPv6 too
-_READABLE_OF_SOCKETS = ("SO_SNDBUF", "SO_RCVBUF", "SO_LINGER", "SO_ERROR")
-_READABLE_OF_TCP = ("TCP_NODELAY", "TCP_MAXSEG", "TCP_CONGESTION")
+_MAX_KEEPALIVE_S, _MAX_KEEPALIVE_PROBES = 32767, 127  # Linux's
+_READABLE_OF_SOCKETS = ("SO_SNDBUF", "SO_RCVBUF", "SO_LINGER", "SO_ERROR", "SO_KEEPALIVE")
+_READABLE_OF_TCP = ("TCP_NODELAY", "TCP_MAXSEG", "TCP_CONGESTION", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 _CONGESTION = {"reno": "newreno", "newreno": "newreno"}
 _HARMLESS = frozenset({SYMBOLS["SO_REUSEADDR"], SYMBOLS["SO_REUSEPORT"], SYMBOLS["SO_PRIORITY"], SYMBOLS["SO_MARK"]})
 """Of SOL_SOCKET: they change nothing that a script could see."""
@@ -67,8 +68,18 @@ class Options:
                 self.linger_s = int.from_bytes(octets[4:8], "little") if value else None
                 if self.linger_s:
                     raise Unsupported("SO_LINGER with a time is not there on the engine: with 0, or off")
+            case (1, 9):  # SO_KEEPALIVE
+                self.config = replace(self.config, keepalive=bool(value))
             case (6, 1):  # TCP_NODELAY
                 self._nodelay = bool(value)
+            case (6, 4) if 1 <= value <= _MAX_KEEPALIVE_S:  # TCP_KEEPIDLE
+                self.config = replace(self.config, keepalive_idle_ns=value * SECOND_NS)
+            case (6, 5) if 1 <= value <= _MAX_KEEPALIVE_S:  # TCP_KEEPINTVL
+                self.config = replace(self.config, keepalive_interval_ns=value * SECOND_NS)
+            case (6, 6) if 1 <= value <= _MAX_KEEPALIVE_PROBES:  # TCP_KEEPCNT
+                self.config = replace(self.config, keepalive_probes=value)
+            case (6, 4 | 5 | 6):
+                return errno.EINVAL
             case (6, 12) if not value:  # TCP_QUICKACK off: acknowledgements are delayed from the first, as ours are
                 pass
             case (6, 13):  # TCP_CONGESTION
@@ -90,6 +101,14 @@ class Options:
             case (1, 13):
                 number = 0 if self.linger_s is None else 1
                 return number.to_bytes(4, "little") + (self.linger_s or 0).to_bytes(4, "little")
+            case (1, 9):
+                number = int(self.config.keepalive)
+            case (6, 4):
+                number = self.config.keepalive_idle_ns // SECOND_NS
+            case (6, 5):
+                number = self.config.keepalive_interval_ns // SECOND_NS
+            case (6, 6):
+                number = self.config.keepalive_probes
             case (6, 1):
                 number = int(connection.nodelay if connection is not None else bool(self._nodelay))
             case (6, 2) if connection is not None:

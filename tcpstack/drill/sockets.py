@@ -266,8 +266,13 @@ class Sockets:
     def _setsockopt(self, socket: Socket, level: int, name: int, octets: str) -> Attempt:
         opened = socket.connection is not None or socket.listener is not None
         number = socket.options.set(level, name, bytes.fromhex(octets), opened=opened)
+        config = socket.options.config
         if socket.connection is not None:
             socket.options.apply(socket.connection)
+            if config.keepalive_settings != socket.connection.keepalive:
+                self.stack.set_keepalive(socket.connection, config.keepalive_settings, self.now_ns)
+        elif socket.listener is not None:
+            socket.listener.keepalive = config.keepalive_settings
         return _done(_failure(number) if number else Outcome(0))
 
     def _getsockopt(self, socket: Socket, level: int, name: int, size: int) -> Attempt:

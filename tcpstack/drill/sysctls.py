@@ -11,8 +11,9 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ..core.config import Config
+from ..core.config import SECOND_NS, Config
 from ..core.congestion import CONTROLLERS
 from .script import Unsupported
 
@@ -33,6 +34,12 @@ _FIXED = {
     "tcp_recovery": "0",
     "tcp_frto": "0",
     "tcp_slow_start_after_idle": "0",
+}
+# Fields of Config, and what their unit is in it.
+_KEEPALIVE: dict[str, tuple[str, int]] = {
+    "tcp_keepalive_time": ("keepalive_idle_ns", SECOND_NS),
+    "tcp_keepalive_intvl": ("keepalive_interval_ns", SECOND_NS),
+    "tcp_keepalive_probes": ("keepalive_probes", 1),
 }
 # They are about how Linux does it (queues, pacing, caches), and no packet of a drill depends on them.
 _WITHOUT_MEANING = frozenset({
@@ -97,6 +104,8 @@ class Sysctls:
             self.config = replace(self.config, timestamps=value != "0")
         elif name == "tcp_fin_timeout":
             self.config = replace(self.config, fin_wait_2_ns=_number(value, line) * 1_000_000_000)
+        elif name in _KEEPALIVE:
+            self._set_keepalive(name, _number(value, line), line)
         elif name == "tcp_congestion_control":
             chosen = "newreno" if value == "reno" else value
             if chosen not in CONTROLLERS:
@@ -107,6 +116,14 @@ class Sysctls:
                 raise Unsupported(f"`{line}`: the engine is as with {name}={_FIXED[name]}")
         elif name not in _WITHOUT_MEANING:
             raise Unsupported(f"`{line}`: the engine has nothing like {name}")
+
+    def _set_keepalive(self, name: str, number: int, line: str) -> None:
+        field, unit = _KEEPALIVE[name]
+        changed: dict[str, Any] = {field: number * unit}
+        try:
+            self.config = replace(self.config, **changed)
+        except ValueError as error:
+            raise Unsupported(f"`{line}`: {error}") from None
 
 
 def _words(line: str) -> list[str]:

@@ -16,6 +16,7 @@ from ..core.state import (
     ABORT,
     ACTIVE_OPEN,
     CLOSE,
+    KEEPALIVE_TIMEOUT,
     ORPHAN_TIMEOUT,
     PASSIVE_OPEN,
     RCV_UNREACHABLE,
@@ -35,6 +36,7 @@ _CAUSES = {
     USER_TIMEOUT: "no acknowledgement for too long, given up",
     TIME_WAIT_TIMEOUT: "2 MSL have passed",
     ORPHAN_TIMEOUT: "the peer's FIN did not come in time, and the application is gone",
+    KEEPALIVE_TIMEOUT: "no answer to any of our keep-alives, given up",
     RCV_UNREACHABLE: "ICMP: unreachable",
 }
 _CAUSES_WITH_A_SEGMENT = {

@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from ..core.config import Config
 from ..core.connection import Connection
+from ..core.keepalive import KeepAliveSettings
 from .ports import choose_port
 
 SYN_QUEUE = 1024
@@ -52,6 +54,18 @@ class Listener:
     def full(self) -> bool:
         """Whether the accept queue is full: handshakes then wait, and the peer repeats itself."""
         return len(self.queue) >= self.backlog
+
+    @property
+    def keepalive(self) -> KeepAliveSettings:
+        """What its connections start with (Config.keepalive). Setting it is for those to come; raises ValueError."""
+        return self.config.keepalive_settings
+
+    @keepalive.setter
+    def keepalive(self, settings: KeepAliveSettings) -> None:
+        self.config = replace(
+            self.config, keepalive=settings.on, keepalive_idle_ns=settings.idle_ns,
+            keepalive_interval_ns=settings.interval_ns, keepalive_probes=settings.probes,
+        )  # fmt: skip
 
     def accept(self) -> Connection | None:
         """The connection that has waited longest, or None. It may have text, an EOF or even an error already."""

@@ -17,6 +17,7 @@ from ..core import state as st
 from ..core.config import Config
 from ..core.connection import Connection
 from ..core.events import ConnectionClosed, SegmentIn, SegmentOut, Tracer
+from ..core.keepalive import KeepAliveSettings
 from ..core.listen import SynRecord
 from ..core.readiness import WRITABLE
 from ..core.receive.timestamps import Timestamps
@@ -185,6 +186,11 @@ class Stack:
     def set_nodelay(self, connection: Connection, value: bool, now_ns: int) -> None:
         """Switch the Nagle algorithm off or on (Connection.nodelay); text that it held leaves at once."""
         connection.nodelay = value
+        self._touch(connection, now_ns)
+
+    def set_keepalive(self, connection: Connection, settings: KeepAliveSettings, now_ns: int) -> None:
+        """Switch keep-alives on or off, or change their numbers (Connection.set_keepalive, with what it raises)."""
+        connection.set_keepalive(settings, now_ns)
         self._touch(connection, now_ns)
 
     @property

@@ -7,8 +7,9 @@ import socket
 import pytest
 
 from tcpstack.aio.pseudo_socket import PseudoSocket, socket_address
-from tcpstack.core.config import Config
+from tcpstack.core.config import SECOND_NS, Config
 from tcpstack.core.connection import Connection
+from tcpstack.stack.listener import Listener
 from tests.aio.conftest import Join, Pair
 from tests.aio.recorder import Recorder
 
@@ -17,6 +18,10 @@ IP_OPTIONS = {
     16: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_UNICAST_HOPS),
 }
 """Level, traffic class and hop limit, by the length of an address."""
+
+
+def a_listener() -> Listener:
+    return Listener(None, 80, 1, Config(), lambda listener, now_ns: None)
 
 
 async def connected_socket(join: Join) -> tuple[PseudoSocket, Recorder]:
@@ -81,13 +86,74 @@ def test_ip_header_options_of_the_other_family_and_of_listeners_are_refused(size
     level, tos, ttl = IP_OPTIONS[20 - size]
     sockets = (
         PseudoSocket(conn, socket_address(bytes(size), 1), socket_address(bytes(size), 2)),
-        PseudoSocket(None, socket_address(bytes(20 - size), 1), None),
+        PseudoSocket(a_listener(), socket_address(bytes(20 - size), 1), None),
     )
     for sock, option in itertools.product(sockets, (tos, ttl)):
         for call in (sock.setsockopt, sock.getsockopt):
             with pytest.raises(OSError) as raised:
                 call(level, option, 4)
             assert raised.value.errno == errno.ENOPROTOOPT
+
+
+KEEPALIVE_OPTIONS = {
+    socket.TCP_KEEPIDLE: ("idle_ns", 7200, 32767),
+    socket.TCP_KEEPINTVL: ("interval_ns", 75, 32767),
+    socket.TCP_KEEPCNT: ("probes", 9, 127),
+}
+"""The field of KeepAliveSettings, the default and the largest value, by option."""
+
+
+@pytest.mark.rfc9293("MUST-24", "MUST-25", "MUST-27", "MUST-28")
+async def test_keepalive_options_act_on_the_connection_and_are_read_back(join: Join, pair: Pair) -> None:
+    sock, _ = await connected_socket(join)
+    [conn] = pair[1].connections
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    for option, (field, default, largest) in KEEPALIVE_OPTIONS.items():
+        assert sock.getsockopt(socket.IPPROTO_TCP, option) == default
+        for seconds in (1, largest):
+            sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+            assert sock.getsockopt(socket.IPPROTO_TCP, option) == seconds
+            assert getattr(conn.keepalive, field) == seconds * (1 if field == "probes" else SECOND_NS)
+        for wrong in (0, -1, largest + 1):
+            with pytest.raises(OSError, match=f"must be 1 to {largest}, not {wrong}") as raised:
+                sock.setsockopt(socket.IPPROTO_TCP, option, wrong)
+            assert raised.value.errno == errno.EINVAL
+        assert sock.getsockopt(socket.IPPROTO_TCP, option) == largest
+    assert conn.keepalive.on is False
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 2)
+    assert conn.keepalive.on is True
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 4) == b"\1\0\0\0"
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+    assert conn.keepalive.on is False
+
+
+def test_keepalive_time_that_is_no_whole_second_is_read_as_the_next() -> None:
+    config = Config(keepalive_idle_ns=1, keepalive_interval_ns=SECOND_NS + 1)
+    conn = Connection((bytes(4), 1, bytes(4), 2), config, 0, 1500)
+    sock = PseudoSocket(conn, ("10.9.0.1", 1), ("10.9.0.1", 2))
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)
+    assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [1, 2]
+
+
+async def test_keepalive_options_of_a_server_s_socket_are_its_connections_from_then_on(pair: Pair) -> None:
+    a, b = pair
+    accepted = [Recorder(), Recorder()]
+    waiting = iter(accepted)
+    server = await a.create_server(lambda: next(waiting))
+    port = server.sockets[0].getsockname()[1]
+    await b.create_connection(Recorder, "10.9.0.1", port)
+    await accepted[0].until_call("made")
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    ):
+        server.sockets[0].setsockopt(level, option, value)
+        assert server.sockets[0].getsockopt(level, option) == value
+    await b.create_connection(Recorder, "10.9.0.1", port)
+    await accepted[1].until_call("made")
+    first, second = a.connections
+    assert (first.keepalive.on, first.keepalive.idle_ns) == (False, 7200 * SECOND_NS)
+    assert (second.keepalive.on, second.keepalive.idle_ns) == (True, 30 * SECOND_NS)
 
 
 async def test_error_option_has_the_errno_of_which_the_connection_died(join: Join) -> None:
@@ -103,10 +169,10 @@ async def test_error_option_has_the_errno_of_which_the_connection_died(join: Joi
 
 
 def test_hints_are_remembered_and_unknown_options_refused() -> None:
-    sock = PseudoSocket(None, ("10.9.0.1", 80), None)
-    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    sock = PseudoSocket(a_listener(), ("10.9.0.1", 80), None)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
     for refused in (
         lambda: sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\0" * 8),
         lambda: sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER),
@@ -117,7 +183,7 @@ def test_hints_are_remembered_and_unknown_options_refused() -> None:
 
 
 def test_listening_socket_has_no_peer_and_cannot_block() -> None:
-    sock = PseudoSocket(None, ("::", 80, 0, 0), None)
+    sock = PseudoSocket(a_listener(), ("::", 80, 0, 0), None)
     assert sock.family == socket.AF_INET6
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0

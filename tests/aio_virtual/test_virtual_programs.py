@@ -315,3 +315,27 @@ def test_chat_room_reaches_all(sim: Simulation, b: SimulatedHost):
         tasks.append(host.spawn(member(number)))
     expected = [f"m{number}: hello" for number in range(5)]
     assert sim.run(*tasks) == [expected] * 5
+
+
+@pytest.mark.rfc9293("MAY-5")
+def test_keepalives_switched_on_as_programs_do_end_a_connection_whose_peer_is_gone() -> None:
+    sim = Simulation()
+    a = sim.host("a", "10.0.0.1/24", faults="blackhole after=3600s")
+    b = sim.host("b", "10.0.0.2/24")
+    sim.link(a, b)
+
+    async def server() -> None:
+        await (await asyncio.start_server(lambda reader, writer: None, port=80)).serve_forever()
+
+    async def client() -> float:
+        reader, writer = await asyncio.open_connection("b", 80)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        with pytest.raises(TimeoutError, match="keep-alives went unanswered"):
+            await reader.read()
+        return asyncio.get_running_loop().time()
+
+    b.spawn(server())
+    assert a.run(client(), within_s=7200) == pytest.approx(1 + 3600 + 3 * 10, abs=1)

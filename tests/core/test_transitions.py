@@ -96,6 +96,11 @@ ADDED: dict[Row, tuple[int, str]] = {
         st.CLOSED, "RFC 5461 4.2: an unreachable ends an open at once, as in Linux; deviates from MUST-56 here alone."),
     (st.FIN_WAIT_2, st.ORPHAN_TIMEOUT): (
         st.CLOSED, "When the application is gone and the peer never closes, FIN-WAIT-2 would last for ever."),
+    **{
+        (state, st.KEEPALIVE_TIMEOUT): (
+            st.CLOSED, "3.8.4, MAY-5: the peer is taken for dead; elsewhere something is outstanding, which has R2.")
+        for state in (st.ESTABLISHED, st.FIN_WAIT_2, st.CLOSE_WAIT)
+    },
 }  # fmt: skip
 
 
@@ -212,6 +217,11 @@ class Play(Scripted):
             self.send(self.conn, b"unanswered")
         self.wait(400 * SECOND)
 
+    def keepalives(self) -> None:
+        """They are switched on, and nobody answers them."""
+        self.stack.set_keepalive(self.conn, self.conn.keepalive._replace(on=True), self.now_ns)
+        self.wait(3 * 3600 * SECOND)
+
     def unreachable(self) -> None:
         syn = self.sent[-1].segment
         assert syn.flags == SYN
@@ -256,6 +266,7 @@ DRIVERS: dict[Row, tuple[Callable[[Play], object], ...]] = {
     (st.ESTABLISHED, st.RCV_RST): (P.established, P.reset),
     (st.ESTABLISHED, st.ABORT): (P.established, P.abort),
     (st.ESTABLISHED, st.USER_TIMEOUT): (P.established, P.silence),
+    (st.ESTABLISHED, st.KEEPALIVE_TIMEOUT): (P.established, P.keepalives),
     (st.FIN_WAIT_1, st.RCV_ACK_OF_FIN): (P.fin_wait_2,),
     (st.FIN_WAIT_1, st.RCV_FIN): (P.closing,),
     (st.FIN_WAIT_1, st.RCV_RST): (P.fin_wait_1, P.reset),
@@ -264,11 +275,13 @@ DRIVERS: dict[Row, tuple[Callable[[Play], object], ...]] = {
     (st.FIN_WAIT_2, st.RCV_FIN): (P.time_wait,),
     (st.FIN_WAIT_2, st.RCV_RST): (P.fin_wait_2, P.reset),
     (st.FIN_WAIT_2, st.ABORT): (P.fin_wait_2, P.abort),
+    (st.FIN_WAIT_2, st.KEEPALIVE_TIMEOUT): (P.fin_wait_2, P.keepalives),
     (st.FIN_WAIT_2, st.ORPHAN_TIMEOUT): (P.fin_wait_2, P.orphan_timeout),
     (st.CLOSE_WAIT, st.CLOSE): (P.last_ack,),
     (st.CLOSE_WAIT, st.RCV_RST): (P.close_wait, P.reset),
     (st.CLOSE_WAIT, st.ABORT): (P.close_wait, P.abort),
     (st.CLOSE_WAIT, st.USER_TIMEOUT): (P.close_wait, P.silence),
+    (st.CLOSE_WAIT, st.KEEPALIVE_TIMEOUT): (P.close_wait, P.keepalives),
     (st.CLOSING, st.RCV_ACK_OF_FIN): (P.closing, lambda h: h.peer(ACK)),
     (st.CLOSING, st.RCV_RST): (P.closing, P.reset),
     (st.CLOSING, st.ABORT): (P.closing, P.abort),

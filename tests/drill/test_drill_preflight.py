@@ -35,7 +35,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         ("+0 `sysctl -q net.ipv4.tcp_ecn=1`\n", "the engine is as with tcp_ecn=0"),
         ("+0 epoll_create(1) = 5\n", "epoll_create() is not supported; supported are accept,"),
         ("+0 setsockopt(4, SOL_TCP, TCP_CORK, [1], 4) = 0\n", "setsockopt(TCP_CORK)"),
-        ("+0 setsockopt(4, SOL_SOCKET, SO_KEEPALIVE, [1], 4) = 0\n", "setsockopt(SO_KEEPALIVE)"),
+        ("+0 setsockopt(4, SOL_SOCKET, SO_BROADCAST, [1], 4) = 0\n", "setsockopt(SO_BROADCAST)"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0\n", "before listen() or connect() only"),
         ("+0 setsockopt(3, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0\n", "before listen() or connect() only"),
         ("+0 getsockopt(4, SOL_SOCKET, SO_TYPE, [1], [4]) = 0\n", "getsockopt(SO_TYPE) is not there on the engine"),

@@ -21,6 +21,8 @@ def config_after(text: str, directory: Path = Path("/nonexistent")) -> Config:
 
 def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
     assert config_after("sysctl -q net.ipv4.tcp_fin_timeout=2").fin_wait_2_ns == 2_000_000_000
+    keepalive = "net.ipv4.tcp_keepalive_time=9 net.ipv4.tcp_keepalive_intvl=8 net.ipv4.tcp_keepalive_probes=7"
+    assert config_after(f"sysctl -q {keepalive}").keepalive_settings == (False, 9_000_000_000, 8_000_000_000, 7)
     assert config_after("sysctl -w net.ipv4.tcp_window_scaling=0").window_scaling is False
     assert config_after("sysctl -q net.ipv4.tcp_sack=0 net.ipv4.tcp_timestamps=1").sack is False
     assert config_after("sysctl -q net.ipv4.tcp_sack=1 net.ipv4.tcp_timestamps=0").timestamps is False
@@ -58,6 +60,8 @@ def test_defaults_are_those_of_the_corpora() -> None:
         ("sysctl net.ipv4.tcp_fin_timeout=soon", "'soon' is no number"),
         ("sysctl net.ipv4.tcp_rmem=", "'' is no number"),
         (f"sysctl net.ipv4.tcp_fin_timeout={'9' * 5000}", "is no number"),
+        ("sysctl net.ipv4.tcp_keepalive_probes=0", "keepalive_probes must be 1 or more, not 0"),
+        (f"sysctl net.ipv4.tcp_keepalive_time={'9' * 18}", "keepalive_idle_ns must be a positive number"),
         ("./nosuch.sh", "no command is run on the engine"),
         ("echo 'never closed", "no command is run on the engine"),
     ],

@@ -16,7 +16,7 @@ CONFIGS = (
     Config(),
     Config(receive_buffer_bytes=4_000),
     Config(receive_buffer_bytes=100_000, send_buffer_bytes=20_000, window_scaling=False),
-    Config(delayed_ack_ns=0, nagle=False),
+    Config(delayed_ack_ns=0, nagle=False, keepalive=True, keepalive_idle_ns=100 * MILLISECOND_NS),
 )
 FAULTS = ((), ("loss 3%",), ("reorder 5%", "duplicate 5%"), ("rewrite window=0 nth=20..40",), ("drop ack nth=5..9",))
 

@@ -117,6 +117,11 @@ class Sender:
         )
 
     @property
+    def idle(self) -> bool:
+        """Whether all that we ever had to say is acknowledged: no timer of ours runs."""
+        return self.iss < self.una == self.nxt >= self.buffer.end and not self._fin_pending
+
+    @property
     def in_flight_bytes(self) -> int:
         """Octets outstanding, less what is known to have left the network."""
         return self.recovery.in_flight_bytes(self.una, self.nxt)

@@ -22,6 +22,11 @@ SHOULD: tuple[Mutant, ...] = (
     Mutant("SHLD-7", "no Nagle algorithm", "or self.una >= self._small_end)", "or True)"),
     Mutant("SHLD-9", "no timeout is told", "self._tracer(RetransmissionTimeout(", "(RetransmissionTimeout("),
     Mutant("SHLD-11", "R2 is a minute", "    r2_ns: int = 300 * SECOND_NS", "    r2_ns: int = 60 * SECOND_NS"),
+    Mutant("SHLD-12", "an octet of garbage", "self._segment(self._sender.nxt - 1, ACK, reason, now_ns),)",
+           "self._segment(self._sender.nxt - 1, ACK, reason, now_ns),)\n"
+           "        self._controls[-1].payload, self._controls[-1].payload_len = (b'g',), 1"),
+    Mutant("SHLD-12", "the number is the next", "self._segment(self._sender.nxt - 1, ACK, reason, now_ns),)",
+           "self._segment(self._sender.nxt, ACK, reason))"),
     Mutant("SHLD-14", "the right edge moves left",
            "nxt, shift, offered = self.nxt, self.shift, self.edge",
            "nxt, shift, offered = self.nxt, self.shift, self.nxt"),

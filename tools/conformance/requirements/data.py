@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ..model import Requirement, applications, in_part, met, unmet
 
-NO_KEEPALIVE = "there are no keep-alives (MAY-5), whom alone this binds; they come later"
-
 DATA: tuple[Requirement, ...] = (
     met("MUST-18", "3.8.1", "The retransmission timeout is RFC 6298's, and Karn's algorithm takes its samples.",
         "core/send/rto.py:RetransmissionTimeout", "Sender.on_timer"),
@@ -29,17 +27,20 @@ DATA: tuple[Requirement, ...] = (
     in_part("MUST-23", "3.8.3", "R2 of a SYN is at least 3 minutes.", "Config.syn_r2_ns",
             but="that of a SYN,ACK after a passive open is 60 s, as on Linux: its peer is unproven, and will repeat "
             "its SYN"),
-    unmet("MAY-5", "3.8.4", "Keep-alives.", "not yet"),
-    unmet("MUST-24", "3.8.4", "Keep-alives can be switched on and off for each connection.", NO_KEEPALIVE),
-    unmet("MUST-25", "3.8.4", "Keep-alives are off by default.", NO_KEEPALIVE),
-    unmet("MUST-26", "3.8.4", "Keep-alives go only where nothing is outstanding and nothing came for an interval.",
-          NO_KEEPALIVE),
-    unmet("MUST-27", "3.8.4", "That interval can be configured.", NO_KEEPALIVE),
-    unmet("MUST-28", "3.8.4", "That interval is two hours or more by default.", NO_KEEPALIVE),
-    unmet("MUST-29", "3.8.4", "A keep-alive that goes unanswered does not by itself mean a dead connection.",
-          NO_KEEPALIVE),
-    unmet("SHLD-12", "3.8.4", "A keep-alive carries no text.", NO_KEEPALIVE),
-    unmet("MAY-6", "3.8.4", "A keep-alive can carry one octet of garbage.", NO_KEEPALIVE),
+    met("MAY-5", "3.8.4", "Keep-alives.", "KeepAlive", "Connection._on_keepalive_timer"),
+    met("MUST-24", "3.8.4", "Keep-alives can be switched on and off for each connection.",
+        "Connection.set_keepalive", "PseudoSocket.setsockopt"),
+    met("MUST-25", "3.8.4", "Keep-alives are off by default.", "Config.keepalive"),
+    met("MUST-26", "3.8.4", "Keep-alives go only where nothing is outstanding and nothing came for an interval.",
+        "KeepAlive.on_timer", "Sender.idle"),
+    met("MUST-27", "3.8.4", "That interval can be configured.", "Config.keepalive_idle_ns",
+        "Connection.set_keepalive", "PseudoSocket.setsockopt"),
+    met("MUST-28", "3.8.4", "That interval is two hours or more by default.", "Config.keepalive_idle_ns"),
+    met("MUST-29", "3.8.4", "A keep-alive that goes unanswered does not by itself mean a dead connection.",
+        "KeepAlive.on_timer", "Config.keepalive_probes"),
+    met("SHLD-12", "3.8.4", "A keep-alive carries no text.", "Output.keepalive"),
+    unmet("MAY-6", "3.8.4", "A keep-alive can carry one octet of garbage.",
+          "TCPs that answer no other (4.2BSD's) are no longer met; Linux has none either"),
     applications("SHLD-13", "3.8.5", "New applications do not use urgent text."),
     met("MUST-30", "3.8.5", "The urgent mechanism is supported.",
         "Connection.send_urgent", "Output._up", "Connection._check_urg", "Connection.receive"),
