@@ -399,12 +399,13 @@ class Connection:
             mask = self._check_ack(segment, nxt, now_ns)
             if mask & (DROPPED | CLOSED):
                 return mask & ~DROPPED
-        if segment.payload_len or flags & FIN:
+        if (segment.payload_len or flags & FIN) and not flags & SYN:
             if self._receiver.reports and segment.payload_len and seq is not None and seq < nxt:
                 self._receiver.note_arrival(seq, seq + segment.payload_len)
             self._owe_repeated()
         else:
-            # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these.
+            # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these. So is any
+            # challenge, whatever comes with the SYN (RFC 5961 7).
             self._challenge("ACK: segment outside the window", now_ns)
         return mask
 
