@@ -134,12 +134,12 @@ DIFFERENCES = [
         lambda a: Outcome(st.CLOSED),
     ),
     Difference(
-        "A FIN without text is taken by Linux while its window is closed, since some send it regardless; it is "
-        "acknowledged when the application reads. To us it is unacceptable, and comes again.",
+        "A FIN without text is taken by Linux while its window is closed, since some send it regardless. To us it is "
+        "unacceptable, and comes again.",
         "RFC 9293 3.10.7.4, first",
         lambda a: a.wnd == 0 and a.fin and not (a.syn or a.rst or a.seg.text) and a.start == 0
         and a.acks(a.tcb.una, a.tcb.nxt),
-        lambda a: Outcome(st.CLOSE_WAIT),
+        lambda a: Outcome(st.CLOSE_WAIT, [(ACK, a.tcb.nxt, (a.tcb.rcv_nxt + 1) % MOD)]),
     ),
     Difference(
         "While its window is closed, Linux takes no RST that has text. We take any at RCV.NXT.",

@@ -32,6 +32,7 @@ PEER = {4: "10.9.0.2", 6: "fd09::2"}
 IRS = {4: 3_000_000, 6: MOD - 4}  # the latter wraps within the window
 BUFFER = 8192  # SO_RCVBUF: a window that is soon filled
 PATIENCE_S = 10.0
+DELAY_S = 0.3  # Linux delays an acknowledgement by 40 to 200 ms
 FIRST_TIMEOUT_S = 0.9
 """Linux repeats a SYN after a second; other segments later, as ROUTE_OPTIONS has it."""
 ROUTE_OPTIONS = ("rto_min", "20s")
@@ -140,6 +141,8 @@ class Linux:
         flows = MAKERS[state](self, count)
         for flow in flows:
             tcb = flow.tcb
+            if flow.edge and not acknowledged(flow) and tcb.state != st.SYN_SENT:
+                raise Late
             tcb.rcv_wnd = (flow.edge - tcb.rcv_nxt) % MOD if flow.edge else BUFFER
             flow.forget()
         return flows
@@ -182,12 +185,20 @@ class Linux:
         self._accept()
         for flow in flows:
             if flow.socket is not None:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # what fills a window stays
                     while flow.tcb.rcv_wnd and flow.socket.recv(65536):
                         pass
                 with contextlib.suppress(OSError):
                     flow.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self.settle()
+
+    def wait_for(self, flows: Sequence[Flow], done: Callable[[Flow], bool]) -> None:
+        """Until that is so of all of them, or Linux has said all that it had delayed."""
+        until_s = time.monotonic() + DELAY_S
+        self.settle()
+        while not all(map(done, flows)) and (left_s := until_s - time.monotonic()) > 0:
+            select.select([self._device], [], [], left_s)
+            self.settle()
 
     def states(self, flows: Sequence[Flow]) -> list[int]:
         """Where each of them is now: LISTEN where there is nothing but a listener, CLOSED where there is nothing."""
@@ -310,12 +321,11 @@ class Linux:
         while open_:
             for flow in open_:
                 tcb = flow.tcb
-                tcb.rcv_wnd = 0
                 while tcb.rcv_nxt != flow.edge:
                     size = min((flow.edge - tcb.rcv_nxt) % MOD, 1000)
                     self.say(flow, tcb.rcv_nxt, tcb.una, ACK, bytes(size))
                     tcb.rcv_nxt = (tcb.rcv_nxt + size) % MOD
-            self.owed(open_)
+            self.wait_for(open_, acknowledged)
             open_ = [flow for flow in open_ if flow.edge != flow.tcb.rcv_nxt]
         return flows
 
@@ -342,6 +352,7 @@ class Linux:
             self.say(flow, tcb.rcv_nxt, tcb.una, FIN | ACK)
             tcb.rcv_nxt, tcb.state = (tcb.rcv_nxt + 1) % MOD, state
         self.owed(flows)
+        self.wait_for(flows, acknowledged)
         return flows
 
     # -- inside
@@ -375,6 +386,11 @@ class Linux:
             _, fds, _, _ = socket.recv_fds(self._link, 10, 250)
             made += [socket.socket(fileno=fd) for fd in fds]
         return made
+
+
+def acknowledged(flow: Flow) -> bool:
+    """Nothing that was said to Linux is left to acknowledge."""
+    return flow.heard[-1].ack == flow.tcb.rcv_nxt
 
 
 MAKERS: dict[str, Callable[[Linux, int], list[Flow]]] = {

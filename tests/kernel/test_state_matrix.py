@@ -86,11 +86,12 @@ def tried(kernel: Linux, state: str, batch: Sequence[Case]) -> list[str]:
     began_s = time.monotonic()
     for flow, seg in zip(flows, segments, strict=True):
         kernel.tell(flow, seg)
-    kernel.settle()
     kernel.owed(flows)
+    expected = [linux(flow.tcb, seg) for flow, seg in zip(flows, segments, strict=True)]
+    silent = [flow for flow, outcome in zip(flows, expected, strict=True) if outcome.answers and not flow.heard]
+    kernel.wait_for(silent, lambda flow: bool(flow.heard))
     after = kernel.states(flows)
     answers = [list(flow.heard) for flow in flows]
-    expected = [linux(flow.tcb, seg) for flow, seg in zip(flows, segments, strict=True)]
     again = [pair for *pair, outcome in zip(flows, segments, expected, strict=True) if outcome.limited]
     for flow, seg in again:
         flow.forget()
