@@ -472,13 +472,15 @@ class Connection:
         return mask
 
     def _answer_unacceptable(self, segment: Segment, seq: int | None, reason: str, now_ns: int) -> None:
-        if segment.payload_len or segment.flags & FIN:
+        flags = segment.flags
+        if (segment.payload_len or flags & FIN) and not flags & SYN:
             receiver = self._receiver
             if receiver.reports and segment.payload_len and seq is not None and seq < receiver.nxt:
                 receiver.note_arrival(seq, seq + segment.payload_len)
             self._owe_repeated()
         else:
-            # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these.
+            # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these. So is any
+            # challenge, whatever comes with the SYN (RFC 5961 7).
             self._challenge(reason, now_ns)
 
     def _check_rst(self, seq: int, now_ns: int) -> int:

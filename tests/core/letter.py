@@ -54,7 +54,10 @@ class Tcb:
 
 @dataclass
 class Outcome:
-    """state after; answers as (flags, SEQ, ACK); the text the user gets; what the user is told; how it departs."""
+    """state after; answers as (flags, SEQ, ACK); the text the user gets; what the user is told; how it departs.
+
+    limited  the answer is one of those of which a connection sends one in 500 ms (RFC 5961 7)
+    """
 
     state: int
     answers: list[tuple[int, int, int]] = field(default_factory=list)
@@ -62,6 +65,7 @@ class Outcome:
     told: int = 0
     error: type[OSError] | None = None
     restarts: bool = False
+    limited: bool = False
     departures: set[str] = field(default_factory=set)
 
 
@@ -140,7 +144,7 @@ def in_syn_sent(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
         return
     if not seg.flags & SYN:  # fifth
         return
-    tcb.irs, tcb.rcv_nxt, tcb.rcv_wnd = seg.seq, (seg.seq + 1) % MOD, OUR_BUFFER  # fourth
+    tcb.irs, tcb.rcv_nxt = seg.seq, (seg.seq + 1) % MOD  # fourth
     if not acked:
         out.state = st.SYN_RECEIVED
         out.answers.append((SYN | ACK, tcb.iss, tcb.rcv_nxt))
@@ -187,7 +191,7 @@ def in_other_states(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
         if tcb.state == st.SYN_RECEIVED and tcb.passive:
             out.state = st.LISTEN
         else:
-            acknowledge(tcb, out)
+            challenge(tcb, out)
         return
     # Fifth, check the ACK field; sixth, the URG bit; seventh, the text; eighth, the FIN bit.
     if flags & ACK and check_ack(tcb, seg, out):
@@ -221,6 +225,9 @@ def not_acceptable(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
     if tcb.state == st.TIME_WAIT and seg.flags & FIN and (seg.seq + seg.len) % MOD == tcb.rcv_nxt:
         out.departures.add("FIN in TIME-WAIT")
         out.restarts = True
+    # RFC 5961 7: a SYN's is a challenge; and two ends could answer each other's ACKs for ever, but not text.
+    speaks = seg.text or (seg.flags & FIN and (tcb.state != st.TIME_WAIT or out.restarts))
+    out.limited = bool(seg.flags & SYN) or not speaks or (tcb.state == st.SYN_RECEIVED and tcb.passive)
     acknowledge(tcb, out)
 
 
@@ -229,7 +236,7 @@ def check_rst(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
     if not within(tcb.rcv_nxt, seg.seq, max(tcb.rcv_wnd, 1)):
         return
     if seg.seq != tcb.rcv_nxt:
-        acknowledge(tcb, out)
+        challenge(tcb, out)
         return
     out.state = st.CLOSED
     out.told = 0 if tcb.state == st.TIME_WAIT else CLOSED  # whoever is in TIME-WAIT has been told
@@ -258,7 +265,7 @@ def check_ack(tcb: Tcb, seg: Arrival, out: Outcome) -> bool:
         if tcb.state == st.TIME_WAIT:
             out.departures.add("ACK in TIME-WAIT")
         else:
-            acknowledge(tcb, out)
+            challenge(tcb, out)
         return False
     if new:
         tcb.una = seg.ack
@@ -305,6 +312,12 @@ def text_and_fin(tcb: Tcb, seg: Arrival, out: Outcome) -> None:
             out.state, out.told = st.TIME_WAIT, out.told | CLOSED
     if seg.text or seg.flags & FIN:
         acknowledge(tcb, out)
+
+
+def challenge(tcb: Tcb, out: Outcome) -> None:
+    """A challenge ACK of RFC 5961."""
+    out.limited = True
+    acknowledge(tcb, out)
 
 
 def acknowledge(tcb: Tcb, out: Outcome) -> None:

@@ -54,15 +54,19 @@ class Bench:
         return OURS[self.version], self.lport, PEER[self.version], self.sport
 
     def hear(self, seq: int, ack: int, flags: int, text: bytes = b"") -> None:
+        self.arrive(seq, ack, flags, text)
+        deadline_ns = self.stack.deadline_ns
+        if deadline_ns is not None and deadline_ns <= START_NS:
+            self.stack.on_timer(START_NS)
+
+    def arrive(self, seq: int, ack: int, flags: int, text: bytes, now_ns: int = START_NS) -> None:
+        """Without a look at the timers."""
         payload = (text,) if text else ()
         segment = Segment(
             PEER[self.version], self.sport, OURS[self.version], self.lport,
             seq % MOD, ack % MOD, flags, PEER_WND, payload, len(text), up=UP,
         )  # fmt: skip
-        self.stack.on_packets((Packet((encode(segment).data(),)),), START_NS)
-        deadline_ns = self.stack.deadline_ns
-        if deadline_ns is not None and deadline_ns <= START_NS:
-            self.stack.on_timer(START_NS)
+        self.stack.on_packets((Packet((encode(segment).data(),)),), now_ns)
 
     def open(self, lport: int) -> None:
         """An active open from `lport`."""

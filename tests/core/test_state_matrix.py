@@ -6,7 +6,7 @@ of those must come up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -14,12 +14,13 @@ import pytest
 from tcpstack.core import events
 from tcpstack.core import state as st
 from tcpstack.core.readiness import CONNECTED, EOF, READABLE, URGENT
-from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, URG, Buffer
-from tests.core.letter import DEPARTURES, MOD, PEER_WND, Arrival, Outcome, Tcb, letter
+from tcpstack.core.segment import Buffer
+from tests.core.letter import DEPARTURES, MOD, Arrival, Outcome, Tcb, letter
+from tests.core.matrix import cases
 from tests.core.state_bench import LISTENING, MAKERS, Bench
-from tests.scripted import SECOND, START_NS
+from tests.scripted import MS, SECOND, START_NS
 
-TEXT = b"text"
+CHALLENGE_NS = 500 * MS
 
 VARIANTS = {
     "v4": (4, 1_000_000, 3_000_000),
@@ -27,34 +28,6 @@ VARIANTS = {
     "v4-wrap": (4, MOD - 6, MOD - 4),  # both spaces wrap within what is outstanding, or within the window
     "v6-wrap": (6, MOD - 1, MOD - 1),
 }
-
-
-def arrivals(tcb: Tcb) -> Iterator[Arrival]:
-    """All the cases for a state. PSH, which changes nothing, and URG come along in turns."""
-    edge = tcb.rcv_nxt + tcb.rcv_wnd
-    seqs = dict.fromkeys(
-        s % MOD
-        for s in (
-            tcb.rcv_nxt - 1000, tcb.rcv_nxt - 1, tcb.rcv_nxt, tcb.rcv_nxt + 100,
-            edge - 1, edge, edge + 1000, tcb.rcv_nxt + MOD // 2,
-        )
-    )  # fmt: skip
-    acks = dict.fromkeys(
-        a % MOD
-        for a in (
-            tcb.una - 2 * PEER_WND, tcb.una - PEER_WND // 2, tcb.una - 1, tcb.una, (tcb.una + tcb.nxt) // 2,
-            tcb.nxt, tcb.nxt + 1, tcb.nxt + 2 * PEER_WND, tcb.una + MOD // 2,
-        )
-    )  # fmt: skip
-    count = 0
-    for bits in range(16):
-        flags = sum(flag for index, flag in enumerate((SYN, RST, FIN, ACK)) if bits >> index & 1)
-        for text in (b"", TEXT):
-            for seq in seqs:
-                for ack in acks if flags & ACK else (tcb.una % MOD,):
-                    noise = (0, PSH, URG, PSH | URG)[count % 4]
-                    count += 1
-                    yield Arrival(seq, ack, flags | noise, text)
 
 
 def fresh(bench: Bench, make: Callable[[Bench], Tcb]) -> Tcb:
@@ -139,17 +112,47 @@ def test_each_state_each_segment_does_what_the_letter_says(state: str, variant: 
     bench = Bench(version, iss, irs)
     wrong: list[str] = []
     count = 0
-    for seg in arrivals(fresh(bench, make)):
+    for case in cases(fresh(bench, make)):
         tcb = fresh(bench, make)
+        seg = case.at(tcb)
         found = observe(bench, seg, tcb)
         expected = letter(tcb, seg)
         if found.state == st.LISTEN and expected.state == st.CLOSED and bench.lport == LISTENING:
             found.state = st.CLOSED  # the port is the listener's again
         if different := differences(expected, found):
-            wrong.append(f"{state}: {seg} (RCV.NXT={tcb.rcv_nxt} SND.UNA={tcb.una}): {'; '.join(different)}")
+            wrong.append(f"{state}: {case} ({seg}): {'; '.join(different)}")
         count += 1
     assert not wrong, f"{len(wrong)} of {count} cases:\n" + "\n".join(wrong[:20])
     assert count > 900
+
+
+@pytest.mark.rfc9293("3.10.7.4-seq-unacceptable", "3.10.7.4-rst-challenge", "3.10.7.4-syn-challenge")
+@pytest.mark.parametrize("variant", ["v4", "v6-wrap"])
+@pytest.mark.parametrize("state", MAKERS)
+def test_each_connection_is_challenged_once_in_500_ms_and_no_other_connection_counts(state: str, variant: str) -> None:
+    make, (version, iss, irs) = MAKERS[state], VARIANTS[variant]
+    bench = Bench(version, iss, irs)
+    wrong: list[str] = []
+    template = fresh(bench, make)
+    for case in cases(template):
+        seg, tcb = case.at(template), Tcb(**vars(template))
+        expected = letter(tcb, seg)
+        if not expected.answers or (tcb, expected.state) != (template, tcb.state):
+            continue  # it would be another connection the second time
+        fresh(bench, make)
+        always = expected.answers
+        limited = [] if expected.limited else always
+        found = [repeated(bench, seg, after_ns) for after_ns in (0, 0, CHALLENGE_NS - 1, CHALLENGE_NS)]
+        if found != [always, limited, limited, always]:
+            wrong.append(f"{state}: {case} ({seg}): {always} limited={expected.limited}, but {found}")
+    assert not wrong, f"{len(wrong)} cases:\n" + "\n".join(wrong[:20])
+
+
+def repeated(bench: Bench, seg: Arrival, after_ns: int) -> list[tuple[int, int, int]]:
+    """What the segment is answered with at that time."""
+    bench.sent.clear()
+    bench.arrive(seg.seq, seg.ack, seg.flags, seg.text, START_NS + after_ns)
+    return [(s.flags, s.seq, s.ack) for s in bench.sent]
 
 
 def test_each_departure_from_the_letter_comes_up_and_is_explained() -> None:
@@ -157,6 +160,6 @@ def test_each_departure_from_the_letter_comes_up_and_is_explained() -> None:
     for make in MAKERS.values():
         bench = Bench(4, 1_000_000, 3_000_000)
         template = fresh(bench, make)
-        for seg in arrivals(template):
-            met |= letter(Tcb(**vars(template)), seg).departures
+        for case in cases(template):
+            met |= letter(Tcb(**vars(template)), case.at(template)).departures
     assert met == set(DEPARTURES)

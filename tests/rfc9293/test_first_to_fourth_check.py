@@ -212,3 +212,12 @@ def test_syn_earns_a_challenge_ack_wherever_it_lies_and_is_dropped(state: str, o
     if before != st.TIME_WAIT:
         assert (case.told, case.live.readable_bytes) == (0, 0)
         assert case.live.status()["unacknowledged_bytes"] == case.snd_nxt - case.una
+
+
+@pytest.mark.rfc9293("3.10.7.4-seq-unacceptable")
+@pytest.mark.parametrize("state", SYNCHRONIZED)
+@pytest.mark.parametrize("flags", [SYN, SYN | FIN, SYN | ACK])
+def test_syn_outside_the_window_is_challenged_once_in_500_ms_whatever_comes_with_it(state: str, flags: int) -> None:
+    case = in_state(state)
+    assert is_ack(case, case.hear(flags, case.nxt - 1000, case.una, text=b"x"))
+    assert case.hear(flags, case.nxt - 1000, case.una, text=b"x") == []

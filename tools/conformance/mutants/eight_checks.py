@@ -20,6 +20,8 @@ EIGHT_CHECKS: tuple[Mutant, ...] = (
     Mutant("3.10.7.4-seq-unacceptable", "what is unacceptable earns nothing",
            "            self._owe_repeated()\n        else:\n            # Two",
            "            pass\n        else:\n            # Two"),
+    Mutant("3.10.7.4-seq-unacceptable", "text with a SYN outside the window lifts the limit",
+           "if (segment.payload_len or flags & FIN) and not flags & SYN:", "if segment.payload_len or flags & FIN:"),
     Mutant("3.10.7.4-seq-unacceptable", "what is unacceptable is taken",
            "elif seq is None or not acceptable(seq, segment.len, receiver.nxt, receiver.wnd):", "elif seq is None:"),
     Mutant("3.10.7.4-seq-unacceptable-rst", "an unacceptable RST is answered",

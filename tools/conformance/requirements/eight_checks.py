@@ -31,8 +31,8 @@ EIGHT_CHECKS: tuple[Requirement, ...] = (
          "Connection._unacceptable"),
     _in_part("seq-unacceptable", "First: an unacceptable segment earns SEQ=SND.NXT, ACK=RCV.NXT, ACK, and is dropped.",
              "Connection._unacceptable", "on_syn_received",
-             but="at most two a second go for segments without text (RFC 5961 7); in SYN-RECEIVED after a passive OPEN "
-             "the peer's SYN again earns our SYN,ACK again, which is the acknowledgement that it lacks"),
+             but="at most two a second go for SYNs and for segments without text (RFC 5961 7); in SYN-RECEIVED after a "
+             "passive OPEN the peer's SYN again earns our SYN,ACK again, which is the acknowledgement that it lacks"),
     _met("seq-unacceptable-rst", "First: an unacceptable RST is dropped and earns nothing.",
          "Connection._unacceptable"),
     # Second, check the RST bit.
