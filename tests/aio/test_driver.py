@@ -3,93 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tcpstack.aio.driver import BATCH_PACKETS, BATCHES_PER_TURN, ConnectionUser, Driver
-from tcpstack.wire.packet import NO_OFFLOAD, Packet
+from tcpstack.wire.packet import Packet
+from tests.aio.driver_parts import SECOND_NS, Fixture, ScriptedDevice, ScriptedStack
 from tests.aio.recorder import eventually, turns
-
-SECOND_NS = 1_000_000_000
-
-
-class ScriptedDevice:
-    name, mtu, offload, queue_packets = "scripted", 1500, NO_OFFLOAD, None
-
-    def __init__(self) -> None:
-        self.on_ready: Any = None
-        self.waiting: list[Packet] = []
-        self.deadline_ns: int | None = None
-        self.timer_calls = 0
-        self.receive_calls = 0
-
-    def fileno(self) -> int:
-        return -1
-
-    def arrive(self, count: int) -> None:
-        self.waiting += [Packet((b"",)) for _ in range(count)]
-        if self.on_ready is not None:
-            self.on_ready()
-
-    def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
-        self.receive_calls += 1
-        batch, self.waiting = self.waiting[:max_packets], self.waiting[max_packets:]
-        if self.waiting:
-            self.on_ready()
-        return batch
-
-    def send(self, packet: Packet, now_ns: int) -> bool:
-        return True
-
-    def on_timer(self, now_ns: int) -> None:
-        self.timer_calls += 1
-        self.deadline_ns = None
-        self.waiting.append(Packet((b"held back",)))
-
-    def close(self) -> None:
-        pass
-
-
-class ScriptedStack:
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self.deadline_ns: int | None = None
-        self.timed_ns: list[int] = []
-        self.has_connections = False
-        self.queue_bytes: int | None = None
-        self.aborted: list[Any] = []
-        self.raises: BaseException | None = None
-
-    def on_packets(self, packets: Sequence[Packet], now_ns: int) -> None:
-        self.batches.append(len(packets))
-        if self.raises is not None:
-            raise self.raises
-
-    def on_timer(self, now_ns: int) -> None:
-        self.timed_ns.append(now_ns)
-        self.deadline_ns = None
-
-    def abort(self, conn: Any, now_ns: int) -> None:
-        self.aborted.append(conn)
-
-
-class Clock:
-    """Stands still unless told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_ns = 50 * SECOND_NS
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
-class Fixture:
-    def __init__(self) -> None:
-        self.stack, self.device, self.clock = ScriptedStack(), ScriptedDevice(), Clock()
-        self.driver = Driver(self.stack, self.device, asyncio.get_running_loop(), self.clock)  # type: ignore[arg-type]
-        self.driver.start()
 
 
 @pytest.fixture
