@@ -160,7 +160,9 @@ class _Run:
     def report(self) -> str:
         """The section of a failure's report."""
         path = os.path.relpath(self._item.path, self._item.config.invocation_params.dir)
-        test = path + "::" + self._item.nodeid.partition("::")[2]
+        # Not from the nodeid, to which xdist's loadgroup appends the group.
+        names = [node.name for node in self._item.listchain() if isinstance(node, (pytest.Class, pytest.Item))]
+        test = "::".join([path, *names])
         lines = [f"seed:   {self.seed}", f"replay: pytest {shlex.quote(test)} --tcp-seed={self._session_seed}"]
         if self.recording is not None:
             lines += ["", self.recording.render() or "no segment was sent"]

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 import uvloop
@@ -15,6 +16,15 @@ from tcpstack import pytest_plugin
 from tcpstack.device.namespace import Namespace, NamespaceError
 
 pytest_plugins = ["pytester"]
+
+UNDIVIDED = {
+    "tests/kernel/test_bench_smoke.py",
+    "tests/kernel/test_drill.py",
+    "tests/sim/test_autotuning.py",
+    "tests/sim/test_search.py",
+    "tests/tools/test_bench_memory.py",
+}
+"""Files that pytest-xdist gives to one worker each, since their tests have something in common that takes long."""
 
 # A machine that is busy with something else is no failure.
 settings.register_profile("tcpstack", deadline=None)
@@ -34,6 +44,36 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("any_loop") is not None:
         return {"uvloop": uvloop.new_event_loop}
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.SelectorEventLoop}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What -n auto means: half of the tests wait for other processes."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each test goes to the next worker that is free, but for UNDIVIDED, which go first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return path if path in UNDIVIDED else nodeid
+
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With pytest-xdist, the tests that wait evenly among those that compute."""
+    if hasattr(config, "workerinput"):
+        waiting, computing = [], []
+        for item in items:
+            (computing if item.get_closest_marker("kernel") is None else waiting).append(item)
+        places = [((index + 0.5) / len(part), item) for part in (waiting, computing) for index, item in enumerate(part)]
+        items[:] = [item for _, item in sorted(places, key=lambda place: place[0])]
 
 
 def kernel_is_required() -> bool:

@@ -3,124 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tcpstack.aio.driver import BATCH_PACKETS, BATCHES_PER_TURN, ConnectionUser, Driver
-from tcpstack.wire.packet import NO_OFFLOAD, Packet
+from tcpstack.wire.packet import Packet
+from tests.aio.driver_parts import SECOND_NS, Fixture, ScriptedDevice, ScriptedStack
 from tests.aio.recorder import eventually, turns
-
-SECOND_NS = 1_000_000_000
-
-
-class ScriptedDevice:
-    name, mtu, offload, queue_packets = "scripted", 1500, NO_OFFLOAD, None
-
-    def __init__(self) -> None:
-        self.on_ready: Any = None
-        self.waiting: list[Packet] = []
-        self.deadline_ns: int | None = None
-        self.timer_calls = 0
-        self.receive_calls = 0
-
-    def fileno(self) -> int:
-        return -1
-
-    def arrive(self, count: int) -> None:
-        self.waiting += [Packet((b"",)) for _ in range(count)]
-        if self.on_ready is not None:
-            self.on_ready()
-
-    def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
-        self.receive_calls += 1
-        batch, self.waiting = self.waiting[:max_packets], self.waiting[max_packets:]
-        if self.waiting:
-            self.on_ready()
-        return batch
-
-    def send(self, packet: Packet, now_ns: int) -> bool:
-        return True
-
-    def on_timer(self, now_ns: int) -> None:
-        self.timer_calls += 1
-        self.deadline_ns = None
-        self.waiting.append(Packet((b"held back",)))
-
-    def close(self) -> None:
-        pass
-
-
-class PolledDevice(ScriptedDevice):
-    """Readable as long as packets wait; `asked` has for how many each call was."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[int] = []
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def arrive(self, count: int) -> None:
-        os.eventfd_write(self._fd, count)
-
-    def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
-        self.asked.append(max_packets)
-        with suppress(BlockingIOError):
-            for _ in range(max_packets):
-                os.eventfd_read(self._fd)
-                self.waiting.append(Packet((b"",)))
-        batch, self.waiting = self.waiting, []
-        return batch
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-class ScriptedStack:
-    tracer = None
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self.deadline_ns: int | None = None
-        self.timed_ns: list[int] = []
-        self.has_connections = False
-        self.queue_bytes: int | None = None
-        self.aborted: list[Any] = []
-        self.raises: BaseException | None = None
-
-    def on_packets(self, packets: Sequence[Packet], now_ns: int) -> None:
-        self.batches.append(len(packets))
-        if self.raises is not None:
-            raise self.raises
-
-    def on_timer(self, now_ns: int) -> None:
-        self.timed_ns.append(now_ns)
-        self.deadline_ns = None
-
-    def abort(self, conn: Any, now_ns: int) -> None:
-        self.aborted.append(conn)
-
-
-class Clock:
-    """Stands still unless told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_ns = 50 * SECOND_NS
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
-class Fixture:
-    def __init__(self) -> None:
-        self.stack, self.device, self.clock = ScriptedStack(), ScriptedDevice(), Clock()
-        self.driver = Driver(self.stack, self.device, asyncio.get_running_loop(), self.clock)  # type: ignore[arg-type]
-        self.driver.start()
 
 
 @pytest.fixture
@@ -158,30 +48,6 @@ async def test_flood_yields_to_the_loop_after_a_few_batches(parts: Fixture) -> N
     assert parts.stack.batches == [BATCH_PACKETS] * BATCHES_PER_TURN
     await turns()
     assert parts.stack.batches == [BATCH_PACKETS] * (BATCHES_PER_TURN + 1)
-
-
-async def test_where_packets_come_singly_fewer_and_fewer_turns_look_for_more_until_one_finds_some() -> None:
-    stack, device = ScriptedStack(), PolledDevice()
-    driver = Driver(stack, device, asyncio.get_running_loop())  # type: ignore[arg-type]
-    driver.start()
-
-    async def turn(packets: int) -> int:
-        """How many packets the turn asked for, when so many came."""
-        device.asked.clear()
-        device.arrive(packets)
-        async with asyncio.timeout(5):
-            while not device.asked:
-                await asyncio.sleep(0)
-        return device.asked[0]
-
-    singles = [await turn(1) for _ in range(21)]
-    look = BATCH_PACKETS
-    assert singles == [look, 1, look, 1, 1, 1, look, *[1] * 7, look, *[1] * 6]
-    assert [await turn(3), await turn(0)] == [1, look], "what the one left the other finds"
-    assert stack.batches[-1] == 2
-    assert [await turn(1), await turn(1), await turn(1)] == [look, 1, look]
-    driver.stop()
-    device.close()
 
 
 async def test_batch_that_raises_is_reported_and_the_rest_still_processed(parts: Fixture) -> None:

@@ -198,13 +198,20 @@ def test_probe_of_old_text_answered(ack: int, dsack: tuple[int, int] | None, fou
 
 def test_reports_of_all_that_went_again_undo_once_however_late() -> None:
     side = Side()
-    side.hear(0, (10, 20), (30, 60))
-    assert side.resend() == [0, 20] or side.sack.lost_bytes
-    again = 10 * (2 if not side.sack.lost_bytes else 1)
+    side.hear(0, (10, 20), (30, 100))
+    assert side.resend() == [0, 20]
     side.now += RTT
     assert side.hear(100) == RECOVERED
-    found = [side.hear(100, dsack=(0, 10)), side.hear(100, dsack=(20, 30))]
-    assert found == ([UNDONE, NOTHING] if again == 10 else [NOTHING, UNDONE])
+    assert [side.hear(100, dsack=dsack) for dsack in ((0, 10), (20, 30), (20, 30))] == [NOTHING, UNDONE, NOTHING]
+
+
+@pytest.mark.parametrize(("reported", "forced"), [(90, True), (100, False)])
+def test_window_that_reopens_forces_out_only_what_was_not_reported(reported: int, forced: bool) -> None:
+    side = Side()
+    side.hear(0, (0, reported))
+    side.sack.resend_probe(0, 100)
+    assert side.sack.forced == forced
+    assert side.sack.next_lost() == ((90, 100) if forced else None)
 
 
 @pytest.mark.parametrize("dsack", [(0, 5), (100, 200), (90, 110), (0, 200)])

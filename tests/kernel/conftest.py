@@ -14,13 +14,11 @@ from typing import Any
 import pytest
 
 import tcpstack
-from tcpstack.core.events import Event, FaultHit, Tracer
+from tcpstack.core.events import Tracer
 from tcpstack.device.base import Device
 from tcpstack.device.namespace import Namespace
 from tcpstack.observe.fanout import fan_out
-from tcpstack.observe.pcapng import PacketTap, PcapngWriter
-from tcpstack.wire.packet import Packet
-from tcpstack.wire.segmentation import wire_packets
+from tests.kernel.capture import Capture, WireTap, has_tshark
 
 HERE = Path(__file__).parent
 
@@ -29,7 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.kernel)
-    items.sort(key=lambda item: item.path.name == "test_capture.py")  # it reads what the others leave
 
 
 class KernelSide:
@@ -105,35 +102,16 @@ async def namespace(request: pytest.FixtureRequest) -> AsyncIterator[KernelSide]
         await side.close()
 
 
-class WireTap(PacketTap):
-    """Records packets as they are on the wire: superpackets divided, which is what the MTU and tshark's checks are
-    about."""
-
-    def _record(self, packet: Packet, direction: int, now_ns: int) -> None:
-        for piece in wire_packets(packet):
-            super()._record(piece, direction, now_ns)
-
-
-class Capture:
-    """The packets of all kernel tests of this run, at the boundary of their devices, and the ones that a rule
-    corrupted on purpose. test_capture.py, which runs last, has tshark read it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.writer = PcapngWriter(path)
-        self.corrupted: set[int] = set()
-
-    def note(self, event: Event) -> None:
-        if isinstance(event, FaultHit) and event.action == "corrupted":
-            self.corrupted.add(event.packet_id)
-
-
 @pytest.fixture(scope="session")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Capture]:
+    """The capture of all kernel tests of this process (of this worker, with pytest-xdist), which tshark reads when all
+    are over: what it finds is an error of the last one. Where tshark is missing test_capture.py tells."""
     made = Capture(tmp_path_factory.mktemp("capture") / "all.pcapng")
     yield made
     made.writer.close()
+    faults = made.faults() if has_tshark() else []
     made.path.unlink()
+    assert not faults, "\n".join(["tshark has found, in the packets of all kernel tests of this process:", *faults])
 
 
 @pytest.fixture
@@ -146,7 +124,8 @@ async def open_stack(namespace: KernelSide, capture: Capture) -> AsyncIterator[C
             device = namespace.device
             if capturing:
                 device = WireTap(namespace.device, capture.writer)
-                tracer = fan_out(tracer, capture.note)
+                if arguments.get("faults"):  # no tracer without need: where one watches, segments are not joined
+                    tracer = fan_out(tracer, capture.note)
             addresses = ["10.9.0.2/24", "fd09::2/64"]
             return await opened.enter_async_context(
                 tcpstack.open_tun(device=device, addresses=addresses, tracer=tracer, **arguments)

@@ -1,84 +1,61 @@
-"""tshark reads the capture of every kernel test of this run: what we put on the wire is beyond reproach."""
+"""That the capture of the kernel tests has what crosses, and that what is wrong with a packet is found out."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import subprocess
-
 import pytest
 
-from tcpstack.core.segment import SYN, Segment
+from tcpstack.core.events import FaultHit
+from tcpstack.core.segment import ACK, RST, SYN, Segment
 from tcpstack.observe.pcapng import OUTBOUND, PcapngWriter
 from tcpstack.wire.dpkt_codec import encode
 from tcpstack.wire.packet import Packet
-
-MTU = 1500
-FAULTS = (
-    "tcp.checksum.status == 0",
-    "ip.checksum.status == 0",
-    "_ws.malformed",
-    "_ws.expert.severity == error",
-    f"frame.len > {MTU}",
-)
-# An error that the kernel sends quotes what it got from us, which a rule may have corrupted: an IPv6 destination, say.
-KERNELS_ERROR = "frame.packet_flags_direction == 1 && (icmp.type == 3 || icmpv6.type < 128)"
+from tests.kernel.capture import MTU, Capture, complaints, has_tshark
 
 
-def complaints(path):
-    """(packet id, what tshark has against it) for each packet with a bad checksum, a malformed header, or above
-    the MTU. With packets that have no complaint tshark says nothing."""
-    if shutil.which("tshark") is None:
+@pytest.fixture(autouse=True)
+def tshark() -> None:
+    if not has_tshark():
         pytest.skip("tshark is missing: install the package tshark")
-    found = subprocess.run(
-        [
-            "tshark", "-n", "-r", path,
-            "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE",
-            "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE",
-            "-d", "tcp.port==1-65535,data",  # what applications say is theirs to get right
-            "-Y", f"({' || '.join(FAULTS)}) && !({KERNELS_ERROR})",
-            "-T", "fields", "-e", "frame.packet_id", "-e", "_ws.expert.message", "-e", "frame.len",
-            "-e", "tcp.checksum",
-        ],
-        capture_output=True, text=True, check=True, timeout=300,
-    )  # fmt: skip
-    rows = [line.split("\t") for line in found.stdout.splitlines()]
-    return [
-        (int(packet_id, 0), f"{message} ({length} octets)")
-        for packet_id, message, length, checksum in rows
-        # The kernel completes a checksum that comes to 0 as 0xffff, which UDP asks for and TCP does not: as good.
-        if not (checksum == "0xffff" and "0x0000" in message)
-    ]
 
 
 @pytest.mark.any_loop
-async def test_capture_of_all_kernel_tests_has_no_fault_but_those_made_on_purpose(stack, namespace, capture):
-    # One connection at least, also when this test runs alone.
-    await namespace.run("curl", "-s", "http://10.9.0.2:99/")
-    found = await asyncio.to_thread(complaints, capture.path)
+async def test_what_crosses_the_device_of_a_kernel_test_is_captured(stack, namespace, capture):
+    await namespace.run("curl", "-s", "http://10.9.0.2:9973/")
 
-    assert capture.path.stat().st_size > 250  # a SYN and a RST at least
-    assert [complaint for complaint in found if complaint[0] not in capture.corrupted] == []
+    ours = ("-Y", "tcp.port == 9973", "-T", "fields", "-e", "tcp.flags")
+    found = await namespace.run("tshark", "-n", "-r", capture.path, *ours, timeout=300)
+    assert [int(flags, 0) for flags in found.stdout.split()] == [SYN, RST | ACK]
+
+
+def octets_with(fault, segment):
+    octets = bytearray(encode(segment).data())
+    if fault == "tcp checksum":
+        octets[50] ^= 1
+    elif fault == "ip checksum":
+        octets[8] ^= 1
+    elif fault == "header cut short":
+        octets[32] = 0x10  # a data offset of one word
+    return bytes(octets)
 
 
 @pytest.mark.parametrize("doctored", ["tcp checksum", "ip checksum", "above the mtu", "header cut short"])
 def test_doctored_capture_is_found_out(tmp_path, doctored):
-    text = bytes(range(256)) * (8 if doctored == "above the mtu" else 1)
+    text = bytes(MTU if doctored == "above the mtu" else 256)
     segment = Segment(bytes((10, 9, 0, 1)), 1, bytes((10, 9, 0, 2)), 2, 3, 4, SYN, 5, (text,), len(text), packet_id=77)
-    octets = bytearray(encode(segment).data())
-    if doctored == "tcp checksum":
-        octets[50] ^= 1
-    elif doctored == "ip checksum":
-        octets[8] ^= 1
-    elif doctored == "header cut short":
-        octets[32] = 0x10  # a data offset of one word
-    with PcapngWriter(tmp_path / "doctored.pcapng") as writer:
+    capture = Capture(tmp_path / "doctored.pcapng")
+    with capture.writer as writer:
         interface = writer.interface("tun0")
         good = encode(Segment(segment.src, 1, segment.dst, 2, 3, 0, SYN, 5, packet_id=76))
         writer.packet(interface, good, OUTBOUND, 0)
-        writer.packet(interface, Packet((bytes(octets),), id=77), OUTBOUND, 0)
+        writer.packet(interface, Packet((octets_with(doctored, segment),), id=77), OUTBOUND, 0)
 
-    assert [packet_id for packet_id, _ in complaints(tmp_path / "doctored.pcapng")] == [77]
+    (fault,) = capture.faults()
+    assert fault.startswith("packet 77: ")
+
+    capture.note(FaultHit(0, None, segment, "out", "drop syn", "dropped", 77))
+    assert capture.faults() == [fault]
+    capture.note(FaultHit(0, None, segment, "out", "corrupt syn", "corrupted", 77))
+    assert capture.faults() == []
 
 
 def test_checksum_of_zero_written_as_all_ones_is_accepted(tmp_path):

@@ -115,7 +115,7 @@ def test_output_that_fills_a_disk_is_one_sentence(words: str, unbuffered: str) -
 @pytest.mark.tun
 def test_output_of_serve_that_fills_a_disk_stops_it_with_one_sentence() -> None:
     fetch = "curl -s --retry 20 --retry-all-errors --retry-delay 1 -o /dev/null http://10.9.0.2/"
-    done = caused_by(f"{fetch} & $T serve -v >/dev/full; S=$?; wait; exit $S")
+    done = caused_by(f"{fetch} & $T serve -v >/dev/full; S=$?; kill $! 2>/dev/null; wait; exit $S")
     first, second = done.stderr.splitlines()
     assert first.endswith("(Ctrl-C ends it)")
     assert (done.returncode, second) == (1, "tcpstack: standard output cannot be written: No space left on device")

@@ -19,7 +19,7 @@ from tcpstack.drill.run import FAILED, PASSED, Result, run_file
 SCRIPTS = Path(__file__).parents[1] / "drill" / "scripts"
 AT_ONCE = 4
 """They mostly wait: each has its own namespace, and two minutes of waiting become half of one."""
-ATTEMPTS = 3
+ATTEMPTS = 6
 """Time is real here. A machine that is busy with something else delays what a script expects; a difference between
 the kernel and the script comes back each time."""
 

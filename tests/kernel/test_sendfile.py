@@ -17,6 +17,7 @@ from tcpstack.cli.http_files import Site
 from tcpstack.cli.http_server import HttpServer
 from tcpstack.core.segment import ACK, Segment
 from tcpstack.wire.codec import FAST
+from tests.aio.recorder import eventually
 
 FILE_BYTES = 20_000_003
 PORT = 9100
@@ -128,7 +129,8 @@ async def test_file_cut_meanwhile_resets_the_connection_and_nothing_else(namespa
     sent = await file_server(stack, big)
     peer = await namespace.spawn(sys.executable, "-c", READER, str(PORT))
     assert await peer.stdout.readline() == b"reading\n"
-    await asyncio.sleep(0.3)  # the peer's window is full
+    [transport] = stack._driver.users
+    await eventually(lambda: transport.get_extra_info("tcpstack")["snd_wnd"] < 1460)  # the peer's window is full
     os.truncate(big, 1000)
     output, errors = await asyncio.wait_for(peer.communicate(b"go\n"), 30)
     assert output == b"reset\n", errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -426,6 +427,24 @@ def test_under_xdist_all_workers_have_one_seed_and_the_report_reaches_the_termin
     seeds |= set(re.findall(r"^tcpstack: the same again with --tcp-seed=(\d+)$", result.stdout.str(), re.MULTILINE))
     assert len(seeds) == 1
     assert "───>" in result.stdout.str()
+
+
+def test_replay_line_does_not_have_the_group_of_xdist(check: Check):
+    pytest.importorskip("xdist")
+    source = """
+        import pytest
+
+        @pytest.mark.xdist_group("all")
+        class TestGroup:
+            @pytest.mark.parametrize("what", ["this", "that"])
+            def test_it(self, tcp_streams, what):
+                assert what == "this"
+    """
+    result = check(source, "-n1", "--dist=loadgroup", apart=True, plugins=("xdist",))
+    (replay,) = re.findall(r"^replay: pytest (.*) --tcp-seed=\d+$", result.stdout.str(), re.MULTILINE)
+    assert replay == "'test_it.py::TestGroup::test_it[that]'"
+    again = check(source, *shlex.split(replay), apart=True, plugins=("xdist",))
+    again.assert_outcomes(failed=1)
 
 
 def test_suite_that_does_not_use_it_loads_nothing_and_sees_nothing(check: Check):

@@ -11,20 +11,41 @@ from pathlib import Path
 
 import pytest
 
-from tcpstack.cli import main
+from tcpstack.cli import fuzz, main
 from tcpstack.core.receive.acks import AckPolicy
 from tcpstack.core.receive.receiver import Receiver
 from tcpstack.core.send.sender import Sender
 from tcpstack.sim.search import Case, Plan, Talk, Violation, draw_case, play, shrink
 
-CASES = sorted((Path(__file__).parent / "cases").glob("case_*.py"))
+CASES = Path(__file__).parent / "cases"
 SLICE_SECONDS = 10
 
 
-def test_cases_that_were_found_before_hold(subtests):
-    for path in CASES:
-        with subtests.test(path.stem):
+def play_kept(directory):
+    """Each case that the search has kept there, by its file's name; none where there is no such directory."""
+    for path in sorted(directory.glob("case_*.py")):
+        try:
             play(runpy.run_path(str(path))["CASE"])
+        except Exception as error:
+            pytest.fail(f"{path.name}: {type(error).__name__}: {error}")
+
+
+def test_cases_that_were_found_before_hold():
+    play_kept(CASES)
+
+
+def test_case_that_was_kept_fails_as_long_as_the_bug_is_there(monkeypatch, tmp_path):
+    plant_swapped_octets(monkeypatch)
+    monkeypatch.setattr(fuzz, "shrink", lambda case, _: case)
+    for seed in range(1000):
+        failure = fuzz.failure_of(draw_case(seed))
+        if failure is not None:
+            break
+    fuzz._keep(seed, failure, tmp_path)
+    with pytest.raises(pytest.fail.Exception, match=rf"case_{seed}\.py: Violation: "):
+        play_kept(tmp_path)
+    monkeypatch.undo()
+    play_kept(tmp_path)
 
 
 def test_fresh_slice_of_the_search_holds():

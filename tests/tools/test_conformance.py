@@ -15,7 +15,7 @@ from tools.conformance.model import Requirement, Status, applications, in_part, 
 from tools.conformance.mutants import MUTANTS
 from tools.conformance.mutate import Mutant, MutantError, mutate
 from tools.conformance.requirements import LABELS, REQUIREMENTS
-from tools.conformance.runs import MarkedTest, RunError, run
+from tools.conformance.runs import MarkedTest, RunError, marked_files, run, run_all
 from tools.conformance.source import Source, SourceError
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +193,33 @@ def test_run_of_one_label_counts_cases_by_function(project: Path) -> None:
     assert test.outcomes["SHLD-1"] == {"passed": 2, "failed": 0, "skipped": 0}
     assert test.passed("SHLD-1")
     assert not MarkedTest("", "", {"A-1": {"passed": 1, "failed": 1, "skipped": 0}}).passed("A-1")
+
+
+MORE_TESTS = '''
+import pytest
+
+class TestMore:
+    @pytest.mark.rfc9293("MUST-2")
+    def test_that_fails(self):
+        raise AssertionError
+
+    @pytest.mark.rfc9293("MUST-1")
+    def test_that_passes(self):
+        pass
+'''
+
+
+def test_run_by_several_processes_finds_what_one_finds(project: Path) -> None:
+    (project / "tests" / "test_more.py").write_text(MORE_TESTS)
+    found, alone = run_all(project), run(project, marked_files(project))
+    assert found.failed
+    assert alone.failed
+    assert [(test.path, test.name, test.outcomes) for test in found.tests] == [
+        (test.path, test.name, test.outcomes) for test in alone.tests
+    ]
+    assert len(found.tests) == 4
+    assert "bringing up nodes" in found.output
+    assert "bringing up nodes" not in alone.output
 
 
 # ------------------------------------------------------------------ mutants

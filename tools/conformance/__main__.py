@@ -12,7 +12,7 @@ from .model import Requirement
 from .mutants import MUTANTS
 from .mutate import mutate
 from .requirements import REQUIREMENTS
-from .runs import Run, RunError, marked_files, run
+from .runs import Run, RunError, marked_files, run, run_all
 from .source import Source, SourceError
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(root: Path, requirements: Sequence[Requirement]) -> int:
     """Run the marked tests and write the page."""
     places = find_places(root, requirements)
-    found = run(root, marked_files(root))
+    found = run_all(root)
     if found.failed:
         print(found.output)
     (root / DOCUMENT).write_text(document(requirements, places, found.tests))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .runs import MarkedTest, Run, RunError, marked_files, run
+from .runs import MarkedTest, Run, RunError, run, run_all
 
 PARTS = ("tcpstack", "tests", "tools", "pyproject.toml")
 TIMEOUT_S = 300
@@ -61,7 +61,7 @@ def mutate(root: Path, labels: Sequence[str], mutants: Sequence[Mutant]) -> int:
     survivors: list[str] = []
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
         copy = _copy(root, Path(directory))
-        whole = run(copy, marked_files(copy))
+        whole = run_all(copy)
         if whole.package != copy / "tcpstack":
             print(f"conformance: the tests import {whole.package}, not the copy", file=sys.stderr)
             return 1

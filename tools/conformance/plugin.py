@@ -1,4 +1,4 @@
-"""A pytest plugin: only tests marked rfc9293, and a report of them as JSON.
+"""A pytest plugin: only tests marked rfc9293, and a report of them as JSON. It works with pytest-xdist, too.
 
     pytest -p tools.conformance.plugin --rfc9293-report=FILE [--rfc9293-label=MUST-13]
 """
@@ -28,6 +28,7 @@ class _Reporter:
     def __init__(self, config: pytest.Config) -> None:
         self._label: str | None = config.getoption("--rfc9293-label")
         self._file: str | None = config.getoption("--rfc9293-report")
+        self._works_for_another = hasattr(config, "workerinput")
         self._tests: dict[str, dict[str, Any]] = {}
 
     @pytest.hookimpl(trylast=True)
@@ -38,24 +39,25 @@ class _Reporter:
             if labels and (self._label is None or self._label in labels):
                 kept.append(item)
                 name = getattr(item, "originalname", None) or item.name
-                path = item.path.relative_to(config.rootpath).as_posix()
-                self._tests[item.nodeid] = {
-                    "path": path, "name": name, "labels": labels, "outcome": None, "seconds": 0.0
-                }  # fmt: skip
+                path, line = item.path.relative_to(config.rootpath).as_posix(), item.location[1] or 0
+                case = {"path": path, "line": line, "name": name, "labels": labels}
+                # By this the tests are known where the reports arrive, which may be another process.
+                item.user_properties.append(("rfc9293", case))
+                self._tests[item.nodeid] = {**case, "outcome": None, "seconds": 0.0}
             else:
                 others.append(item)
         items[:] = kept
         config.hook.pytest_deselected(items=others)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        test = self._tests.get(report.nodeid)
-        if test is None:
-            return
+        case = dict(report.user_properties)["rfc9293"]
+        test = self._tests.setdefault(report.nodeid, {**case, "outcome": None, "seconds": 0.0})
         test["seconds"] += report.duration
         if report.when == "call" or report.outcome != "passed":
             test["outcome"] = "failed" if test["outcome"] == "failed" else report.outcome
 
     def pytest_sessionfinish(self) -> None:
-        if self._file is not None:
-            found = {"package": str(Path(tcpstack.__file__).parent), "tests": list(self._tests.values())}
+        if self._file is not None and not self._works_for_another:
+            tests = sorted(self._tests.values(), key=lambda test: (test["path"], test["line"]))
+            found = {"package": str(Path(tcpstack.__file__).parent), "tests": tests}
             Path(self._file).write_text(json.dumps(found))

@@ -82,6 +82,12 @@ def run(
     return Run(Path(found["package"]), _by_function(found["tests"]), done.returncode == 1, done.stdout)
 
 
+def run_all(root: Path) -> Run:
+    """Run all marked tests, by several processes at once where there are several files. Raises as `run` does."""
+    files = marked_files(root)
+    return run(root, files, *(("-n", "auto") if len(files) > 1 else ()))
+
+
 def marked_files(root: Path) -> list[str]:
     """The test files in which the mark occurs: to look into the others would take ten times as long."""
     files = (root / "tests").rglob("test_*.py")

@@ -237,7 +237,7 @@ class SackRecovery:
     def resend_probe(self, una: int, nxt: int) -> None:
         """The window reopened after a probe octet that the peer had no room for: it goes again at once."""
         self.board.mark_lost_between(una, nxt)
-        self.forced = True
+        self.forced = self.board.lost_bytes > 0  # a peer may have reported all of it, and yet not acknowledge it
         self.reason = "retransmission: the window reopened after a probe"
 
     # -- inside

@@ -16,7 +16,8 @@ MAY: tuple[Mutant, ...] = (
            "0x45, traffic_class, 20 + tcp_len, ident, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, complement(ip_total)",
            "0x45, traffic_class, 20 + tcp_len, segment.packet_id, DONT_FRAGMENT, hop_limit, PROTOCOL_TCP, "
            "complement(ip_total + segment.packet_id)"),
-    Mutant("MAY-5", "nobody is asked", "            self._output.keepalive(keepalive.reason, now_ns)\n", "            pass\n"),
+    Mutant("MAY-5", "nobody is asked",
+           "            self._output.keepalive(keepalive.reason, now_ns)\n", "            pass\n"),
     Mutant("MAY-5", "nobody is given up", "            return DEAD\n", "            return QUIET\n"),
     Mutant("MAY-8", "a segment is always on offer",
            "        wnd = offered - nxt\n", "        wnd = max(offered - nxt, self.mss)\n"),
