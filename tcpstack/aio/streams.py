@@ -22,7 +22,7 @@ class StreamReader(asyncio.StreamReader):
     """As asyncio.StreamReader, of which it is one."""
 
     _chunk: bytes | None = None  # all text that waits, where that is a single chunk
-    _gathered: bytearray
+    _gathered: bytearray | None = None  # all text that waits, where it is more than that
 
     # asyncio's own, which its stubs do not show.
     _eof: bool
@@ -39,16 +39,18 @@ class StreamReader(asyncio.StreamReader):
     @property
     def _buffer(self) -> bytearray:
         """All text that waits, gathered: what asyncio's own methods work on."""
-        chunk = self._chunk
+        gathered, chunk = self._gathered, self._chunk
+        if gathered is None:
+            gathered = self._gathered = bytearray()
         if chunk is not None:
             self._chunk = None
-            self._gathered += chunk
-        return self._gathered
+            gathered += chunk
+        return gathered
 
     @_buffer.setter
     def _buffer(self, gathered: bytearray) -> None:
         self._chunk = None
-        self._gathered = gathered
+        self._gathered = gathered or None  # the empty one that a reader begins with is not kept
 
     def at_eof(self) -> bool:
         return self._eof and self._chunk is None and not self._gathered

@@ -85,6 +85,8 @@ class Reassembly:
 
     def trim(self, edge: int) -> None:
         """Drop whatever lies at or behind `edge` (a FIN there says that nothing follows)."""
+        if not self._starts:
+            return
         keep = bisect_left(self._starts, edge)
         for start, end in zip(self._starts[keep:], self._ends[keep:], strict=True):
             self.bytes -= end - start
