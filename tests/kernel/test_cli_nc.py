@@ -182,7 +182,7 @@ def test_failure_is_one_sentence(words: Sequence[str], status: int, said: str | 
     assert done.stderr.startswith("tcpstack: ")
     if said is not None:
         assert done.stderr == f"tcpstack: {said}\n"
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 30, "the command is not waited for"
 
 
 def test_reader_of_stdout_goes_away_ends_it_at_once(files: tuple[Path, Path], started: Started) -> None:
