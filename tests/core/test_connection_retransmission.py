@@ -230,9 +230,10 @@ def test_established_recovery_sends_new_text_for_what_has_left_and_ends_with_the
         host.hear(ack(host, 0))
     for _ in range(6):
         host.hear(ack(host, 0))
-    # ssthresh is half of ten segments; nine of ten have left the network, the first is under way again.
-    assert [(s.segment.seq - ISS - 1) // MSS for s in host.sent] == [0, 10, 11, 12, 13]
-    host.hear(ack(host, 10 * MSS))
+    # The first two by limited transmit. ssthresh is half of ten segments; nine of twelve have left the network, the
+    # first is under way again.
+    assert [(s.segment.seq - ISS - 1) // MSS for s in host.sent] == [10, 11, 0, 12, 13]
+    host.hear(ack(host, 12 * MSS))
     assert [e.why for e in host.events if isinstance(e, CongestionChange)] == ["recovery", "recovered"]
     assert connection.status()["ssthresh_bytes"] == 5 * MSS
     assert connection.retransmitted == 1

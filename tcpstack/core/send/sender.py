@@ -269,7 +269,8 @@ class Sender:
             return NOTHING
         found = self.recovery.on_duplicate(self.una, self.nxt, self.mss)
         if found != NOTHING:
-            self.congestion.on_loss(self.nxt - self.una, now_ns)
+            # RFC 5681 3.2: FlightSize, but for what limited transmit has added.
+            self.congestion.on_loss(min(self.nxt - self.una, self.congestion.cwnd_bytes), now_ns)
         return found
 
     def on_probe_answered(self, now_ns: int) -> None:
