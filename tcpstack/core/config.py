@@ -77,6 +77,8 @@ class Config:
 
     congestion: str = "newreno"
     """Name of a controller in core/congestion/."""
+    slow_start_after_idle: bool = True
+    """Where nothing was sent for longer than the RTO, begin again with the initial window (RFC 5681 4.1)."""
 
     hop_limit: int = 64
     """Of the packets that leave, IPv4's Time to Live (MUST-49): 1 to 255."""

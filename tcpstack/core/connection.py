@@ -610,7 +610,14 @@ class Connection:
         """The segments that may leave now, with at most about `max_bytes` of text; call again for more."""
         if self.state == st.CLOSED:
             return self._output.take_controls()
-        return self._output.transmit(now_ns, max_bytes)
+        if self._tracer is None:
+            return self._output.transmit(now_ns, max_bytes)
+        control = self._sender.congestion
+        cwnd_bytes = control.cwnd_bytes
+        segments = self._output.transmit(now_ns, max_bytes)
+        if control.cwnd_bytes != cwnd_bytes:
+            self._trace_congestion("idle for longer than the retransmission timeout", now_ns)
+        return segments
 
     def time_wait(self, now_ns: int) -> TimeWait:
         """What is to be kept of a connection in TIME-WAIT. Take it after the last `transmit`."""

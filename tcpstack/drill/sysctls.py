@@ -34,7 +34,6 @@ _FIXED = {
     "tcp_early_retrans": "0",
     "tcp_recovery": "0",
     "tcp_frto": "0",
-    "tcp_slow_start_after_idle": "0",
 }
 # They are about how Linux does it (queues, pacing, caches), and no packet of a drill depends on them.
 _WITHOUT_MEANING = frozenset({
@@ -93,6 +92,8 @@ class Sysctls:
             self.config = replace(self.config, receive_buffer_bytes=min(max(size, 1), 1 << 30))
         elif name == "tcp_window_scaling":
             self.config = replace(self.config, window_scaling=value != "0")
+        elif name == "tcp_slow_start_after_idle":
+            self.config = replace(self.config, slow_start_after_idle=value != "0")
         elif name == "tcp_fin_timeout":
             self.config = replace(self.config, fin_wait_2_ns=_number(value, line) * 1_000_000_000)
         elif name == "tcp_congestion_control":

@@ -257,11 +257,14 @@ class LiteralNewReno:
         if self.dup_acks == 3 and self.una - 1 > self.recover:  # "covers more than recover"
             self.recover = self.max - 1  # "the highest sequence number transmitted"
             self.recovering = True
-            self.ssthresh = max((self.max - self.una - self.limited) / 2, 2)  # "MUST NOT be included" (RFC 5681 3.2)
+            # RFC 5681 3.2: "no more than", and what limited transmit has added "MUST NOT be included". After a recovery
+            # more than cwnd may be outstanding.
+            self.ssthresh = max(min(self.max - self.una - self.limited, int(self.cwnd)) / 2, 2)
             self.cwnd = self.ssthresh + 3
             self.acked = 0.0
             return self.send(self.una)
-        if self.dup_acks < 3 and self.una - 1 > self.recover and self.max - self.una + 1 <= self.cwnd + 2:
+        # By the letter "cwnd plus 2" for either: as Linux, one for each that has left the network.
+        if self.dup_acks < 3 and self.una - 1 > self.recover and self.max - self.una + 1 <= self.cwnd + self.dup_acks:
             self.nxt += 1
             self.max += 1
             self.limited += 1
@@ -308,6 +311,8 @@ class LiteralNewReno:
 @example([False] * 9 + [True], 60)
 @example([True] * 10, 60)
 @example([False] * 20 + [True, False, True] + [False] * 11 + [True], 120)
+@example([True] * 3 + [False] * 11 + [True], 60)
+@example([True] * 4 + [False] * 8 + [True] * 2 + [False] * 4 + [True] * 3 + [False] * 2 + [True], 60)
 def test_over_any_losses_the_same_segments_leave_as_by_the_letter_of_rfc_6582(lost: list[bool], count: int) -> None:
     """A path in order without loss of acknowledgements; `lost` is the fate of each transmission in turn.
 

@@ -22,6 +22,7 @@ def config_after(text: str, directory: Path = Path("/nonexistent")) -> Config:
 def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
     assert config_after("sysctl -q net.ipv4.tcp_fin_timeout=2").fin_wait_2_ns == 2_000_000_000
     assert config_after("sysctl -w net.ipv4.tcp_window_scaling=0").window_scaling is False
+    assert config_after("sysctl -w net.ipv4.tcp_slow_start_after_idle=0").slow_start_after_idle is False
     assert config_after("sysctl -q net.ipv4.tcp_congestion_control=reno").congestion == "newreno"
     assert config_after('sysctl -q net.ipv4.tcp_rmem="4096 9 $((2*1024*1024))"').receive_buffer_bytes == 2 * MEBIBYTE
 

@@ -58,10 +58,10 @@ class Sender:
     """
 
     __slots__ = (
-        "_config", "_forced_octets", "_persist_backoff", "_probe_due", "_r2_ns", "_sample", "_small_end", "_timed_end",
-        "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes", "congestion", "fin_seq", "iss", "max_wnd", "mss",
-        "nodelay", "nxt", "probe_ns", "recovery", "retransmitted", "rtt", "sack", "shift", "timer_ns",
-        "una", "wl1", "wl2", "wnd",
+        "_config", "_forced_octets", "_persist_backoff", "_probe_due", "_r2_ns", "_sample", "_sent_ns", "_small_end",
+        "_timed_end", "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes", "congestion", "fin_seq", "iss", "max_wnd",
+        "mss", "nodelay", "nxt", "probe_ns", "recovery", "retransmitted", "rtt", "sack", "shift", "timer_ns", "una",
+        "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, config: Config) -> None:
@@ -89,6 +89,7 @@ class Sender:
         self.retransmitted = 0
         self._r2_ns = config.syn_r2_ns
         self._sample = AckSample()
+        self._sent_ns = 0  # when text last left, or the handshake ended
         self._small_end = iss  # end of the last text shorter than a full segment (Minshall's variable)
         self._timed_end = 0  # acknowledging this ends the round trip that is being timed; 0: none is
         self._timed_ns = 0
@@ -161,6 +162,7 @@ class Sender:
         self._timed_end = 0
         self.una = ack
         self._una_since_ns = NEVER
+        self._sent_ns = now_ns
         self.timer_ns = NEVER
         self.set_window(wnd, seq, ack)
 
@@ -235,10 +237,15 @@ class Sender:
     def _enter_recovery(self, flight_bytes: int, now_ns: int) -> None:
         sack, control = self.sack, self.congestion
         assert sack is not None
-        # RFC 5681 3.2: FlightSize, whatever of it was reported, but for what limited transmit has added.
-        control.on_loss(min(flight_bytes, control.cwnd_bytes), now_ns)
+        control.on_loss(self._flight_size(flight_bytes), now_ns)
         sack.begin(self.una, self.nxt, control.ssthresh_bytes, self.mss)
         self.probe_ns = NEVER
+
+    def _flight_size(self, outstanding_bytes: int) -> int:
+        """RFC 5681 3.2: FlightSize, whatever of it was reported, but for what limited transmit has added to the whole
+        segments that cwnd had let go."""
+        cwnd_bytes = self.congestion.cwnd_bytes
+        return min(outstanding_bytes, cwnd_bytes - cwnd_bytes % self.mss)
 
     def _advance(self, ack: int, echoed_ns: int | None, now_ns: int) -> None:
         """SND.UNA <- `ack`, and what hangs on that but for recovery and congestion control."""
@@ -269,8 +276,7 @@ class Sender:
             return NOTHING
         found = self.recovery.on_duplicate(self.una, self.nxt, self.mss)
         if found != NOTHING:
-            # RFC 5681 3.2: FlightSize, but for what limited transmit has added.
-            self.congestion.on_loss(min(self.nxt - self.una, self.congestion.cwnd_bytes), now_ns)
+            self.congestion.on_loss(self._flight_size(self.nxt - self.una), now_ns)
         return found
 
     def on_probe_answered(self, now_ns: int) -> None:
@@ -386,6 +392,7 @@ class Sender:
         fin = self.fin_seq is not None and self.nxt > self.fin_seq
         seq = max(self.nxt - fin - self.mss, self.una)
         sack.on_resent(seq, self.nxt, now_ns)
+        self._sent_ns = now_ns
         sack.on_probe(self.nxt, resent=True)
         self.retransmitted += 1
         self._timed_end = 0
@@ -422,6 +429,7 @@ class Sender:
         if fin:
             size -= 1
         recovery.on_resent(seq, end, now_ns)
+        self._sent_ns = now_ns
         self.retransmitted += max(-(-size // self.mss), 1)
         self._timed_end = 0
         if seq == self.una and self.sack is not None:
@@ -435,6 +443,8 @@ class Sender:
         fin = self.fin_seq is not None and seq <= self.fin_seq
         if queued <= 0 and not fin:
             return None
+        if seq == self.una and now_ns - self._sent_ns > self.rtt.rto_ns:
+            self._restart()
         window = self.una + self.wnd - seq
         if queued <= 0:
             # A lone FIN takes no room in the network, but it is an octet of the window.
@@ -467,6 +477,8 @@ class Sender:
         """A zero-window probe (RFC 9293 3.8.6.1) or what the override timeout forces (3.8.6.2.1 rule 4)."""
         size = self._forced_octets
         self._forced_octets = 0
+        if now_ns - self._sent_ns > self.rtt.rto_ns:
+            self._restart()
         if self.wnd:
             size = min(size, self.mss, self.buffer.end - self.nxt)
             return self._take(self.nxt, size, False, now_ns, REASON_OVERRIDE) if size > 0 else None
@@ -484,6 +496,7 @@ class Sender:
             # RFC 6298 5.1: nothing was outstanding, so the timer that runs, if any, is not the retransmission timer.
             self.timer_ns = NEVER
         self.nxt = end
+        self._sent_ns = now_ns
         self.recovery.on_sent(seq, end, now_ns)
         self.probe_ns = NEVER
         if size % self.mss:
@@ -492,6 +505,12 @@ class Sender:
             self._timed_end = end
             self._timed_ns = now_ns
         return Chunk(seq, size, fin, seq + size == self.buffer.end and size > 0, reason)
+
+    def _restart(self) -> None:
+        """Nothing has left for longer than an RTO. A window that was closed for so long counts: nobody's
+        acknowledgements will pace what it lets go when it opens."""
+        if self._config.slow_start_after_idle:
+            self.congestion.on_idle()
 
     def _whole_segments(self, left: int, room: int) -> int:
         """How much of `left` octets goes into `room`: all, or as many whole segments as do."""
