@@ -21,7 +21,15 @@ from . import fastpath
 from . import state as st
 from .closed import reset
 from .config import Config, checked_ip_fields
-from .events import CongestionChange, LossDetected, RetransmissionTimeout, SoftError, StateChange, Tracer
+from .events import (
+    CongestionChange,
+    ExcessiveRetransmission,
+    LossDetected,
+    RetransmissionTimeout,
+    SoftError,
+    StateChange,
+    Tracer,
+)
 from .handshake import Negotiated, chunk_bytes_for, mss_for, syn_options
 from .listen import SynRecord
 from .output import Output
@@ -600,7 +608,10 @@ class Connection:
                 self._send_syn(flags, "retransmission: timeout, our SYN is unanswered", now_ns)
             if self._tracer is not None:
                 una = sender.una - sender.iss
-                self._tracer(RetransmissionTimeout(now_ns, self.flow, una, rto_ns, sender.rtt.backoff))
+                attempt = sender.rtt.backoff
+                self._tracer(RetransmissionTimeout(now_ns, self.flow, una, rto_ns, attempt))
+                if attempt == self._config.r1_retransmissions:
+                    self._tracer(ExcessiveRetransmission(now_ns, self.flow, una, attempt))
                 self._trace_congestion("timeout", now_ns)
         return 0
 

@@ -57,6 +57,7 @@ MUST: tuple[Mutant, ...] = (
            "self.cwnd_bytes = cwnd + self._mss_bytes", "self.cwnd_bytes = 2 * cwnd"),
     Mutant("MUST-20", "nothing ends a connection",
            "            return GIVE_UP\n        self._timed_end", "            pass\n        self._timed_end"),
+    Mutant("MUST-20", "nothing is told at R1", "self._tracer(ExcessiveRetransmission(", "(ExcessiveRetransmission("),
     Mutant("MUST-21", "R2 cannot be set", "self._r2_ns = config.r2_ns", "self._r2_ns = 300 * SECOND_NS"),
     Mutant("MUST-22", "SYNs are not backed off",
            "            self.rtt.on_timeout()\n            return RETRANSMIT", "            return RETRANSMIT"),

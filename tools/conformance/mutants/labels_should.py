@@ -16,6 +16,7 @@ SHOULD: tuple[Mutant, ...] = (
     Mutant("SHLD-6", "the MTU does not count", "return mtu_bytes - ip_header", "return 1500 - ip_header"),
     Mutant("SHLD-7", "no Nagle algorithm", "or self.una >= self._small_end)", "or True)"),
     Mutant("SHLD-9", "no timeout is told", "self._tracer(RetransmissionTimeout(", "(RetransmissionTimeout("),
+    Mutant("SHLD-10", "R1 is two retransmissions", "r1_retransmissions: int = 3", "r1_retransmissions: int = 2"),
     Mutant("SHLD-11", "R2 is a minute", "    r2_ns: int = 300 * SECOND_NS", "    r2_ns: int = 60 * SECOND_NS"),
     Mutant("SHLD-14", "the right edge moves left",
            "nxt, shift, offered = self.nxt, self.shift, self.edge",

@@ -30,7 +30,7 @@ INTERFACES: tuple[Requirement, ...] = (
     met("MUST-47", "3.9.1.8", "Soft errors are reported to the application: to its tracer.",
         "Connection.on_unreachable", "SoftError", "core/events.py:RetransmissionTimeout"),
     in_part("3.9.1.8-reports", "3.9.1.8", "The reports include ICMP errors, excessive retransmissions, and the advance "
-            "of the urgent pointer.", "SoftError", "core/events.py:RetransmissionTimeout",
+            "of the urgent pointer.", "SoftError", "core/events.py:RetransmissionTimeout", "ExcessiveRetransmission",
             but="nothing is told of the urgent pointer (MUST-32)"),
     met("SHLD-20", "3.9.1.8", "Who wants no such reports sets no tracer.", "core/events.py:Tracer"),
     met("MUST-48", "3.9.1.9", "The application sets the Differentiated Services field.",
