@@ -454,7 +454,10 @@ class Connection:
             outstanding = sender.nxt > sender.una or sender.sack.probing
             tells = news or said.blocks or not segment.len
             if ack >= sender.una and (said.dsack or (outstanding and tells)):
-                self._trace_recovery(sender.on_report(said, now_ns), now_ns)
+                found = sender.on_report(said, now_ns)
+                self._trace_recovery(found, now_ns)
+                if found == RECOVERED:
+                    self._trace_recovery(sender.on_recovered(now_ns), now_ns)
         elif news:
             self._trace_recovery(sender.on_ack(ack, now_ns), now_ns)
         if not news and ack == sender.una:

@@ -249,6 +249,32 @@ def test_established_partial_acknowledgement_in_recovery_resends_the_next_hole_a
     assert connection.retransmitted == 2
 
 
+def test_established_acknowledgement_that_ends_a_recovery_and_finds_another_loss_is_told_as_both() -> None:
+    host = Scripted()
+    connection = host.connect()
+    host.wait(RTT)
+    options = Options(mss=MSS, sack_permitted=True)
+    host.hear(host.segment(SYN | ACK, IRS, ISS + 1, options=options))
+
+    def report(acked: int, left: int, right: int) -> None:
+        octets = [(ISS + 1 + n * MSS) % (1 << 32) for n in (acked, left, right)]
+        host.hear(host.segment(ACK, IRS + 1, octets[0], options=Options(sack=((octets[1], octets[2]),))))
+
+    host.send(connection, bytes(40 * MSS))
+    host.wait(RTT)
+    report(0, 1, 10)
+    behind = (host.sent[-1].segment.seq - ISS - 1) // MSS
+    assert behind == 13
+    host.wait(RTT)
+    host.events.clear()
+    report(10, 11, 14)
+    told = [event for event in host.events if isinstance(event, LossDetected | CongestionChange)]
+    assert [getattr(event, "why", "loss") for event in told] == ["recovered", "loss", "recovery"]
+    assert isinstance(told[1], LossDetected)
+    assert told[1].una == 1 + 10 * MSS
+    assert [event.ssthresh_bytes // MSS for event in told if isinstance(event, CongestionChange)] == [5, 2]
+
+
 @pytest.mark.parametrize(
     ("sack", "why"),
     [(True, "RACK, what was sent later has arrived"), (False, "third duplicate ACK")],

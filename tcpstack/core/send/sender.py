@@ -11,9 +11,9 @@ from ..config import SECOND_NS, Config
 from ..congestion import CONTROLLERS, AckSample, CongestionControl
 from ..timers import NEVER
 from .buffer import SendBuffer
-from .recovery import NOTHING, RECOVERED, Recovery
+from .recovery import ENTERED, NOTHING, RECOVERED, Recovery
 from .rto import RetransmissionTimeout
-from .sack_recovery import OPEN, PROBE_REPAIRED, RECOVERY, UNDONE, Acknowledgement, SackRecovery
+from .sack_recovery import LOSS, OPEN, PROBE_REPAIRED, RECOVERY, UNDONE, Acknowledgement, SackRecovery
 
 # What on_timer found.
 IDLE = 0
@@ -220,19 +220,29 @@ class Sender:
         found = sack.on_ack(said, una, nxt, control.ssthresh_bytes, self.mss, self.rtt.srtt_ns, now_ns)
         if said.ack > una:
             self._advance(said.ack, said.echoed_ns, now_ns)
-        if found == RECOVERED:
-            if was == RECOVERY:
-                control.on_recovered(control.ssthresh_bytes, now_ns)  # RFC 9937: as much is in flight by now
+        if found == ENTERED:
+            self._enter_recovery(nxt - una, now_ns)
+        elif found == RECOVERED and was == RECOVERY:
+            control.on_recovered(control.ssthresh_bytes, now_ns)  # RFC 9937: as much is in flight by now
         elif found == UNDONE:
             control.on_undone()
         elif found == PROBE_REPAIRED:
             control.on_loss(nxt - una, now_ns)  # RFC 8985 7.4.2: the loss that the probe mended was one
             control.on_recovered(control.ssthresh_bytes, now_ns)
-        elif found == NOTHING and said.ack > una and sack.state != RECOVERY:
+        elif said.ack > una and sack.state != RECOVERY:
+            if was == LOSS:
+                # As Linux: what was reported before has left the network long ago, and is no licence for a burst now
+                # that a hole below it is filled. RFC 5681 3.1 has a cap of SMSS per acknowledgement instead.
+                self._sample.acked_bytes = sack.delivered_bytes
             control.on_ack(self._sample, now_ns)
-        if sack.state == OPEN and sack.lost_bytes:
-            self._enter_recovery(nxt - una, now_ns)
         return found
+
+    def on_recovered(self, now_ns: int) -> int:
+        """After RECOVERED: ENTERED where something else is lost by now, whose recovery begins at once; else NOTHING."""
+        if self.sack is None or not self.sack.lost_bytes:
+            return NOTHING
+        self._enter_recovery(self.nxt - self.una, now_ns)
+        return ENTERED
 
     def _enter_recovery(self, flight_bytes: int, now_ns: int) -> None:
         sack, control = self.sack, self.congestion
