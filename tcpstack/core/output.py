@@ -5,7 +5,9 @@ from __future__ import annotations
 from .receive.acks import AckPolicy, Blocks
 from .receive.receiver import Receiver
 from .segment import ACK, FIN, PSH, RST, FourTuple, Options, Segment
-from .send.sender import Chunk, Sender
+from .send.chunk import Chunk
+from .send.departures import next_chunk
+from .send.sender import Sender
 from .seq import MASK
 
 
@@ -53,7 +55,7 @@ class Output:
                 acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
             acks.duplicates.clear()
         if sender.una > sender.iss:  # our SYN is acknowledged
-            while max_bytes > 0 and sender.has_work and (chunk := sender.next_chunk(now_ns)) is not None:
+            while max_bytes > 0 and sender.has_work and (chunk := next_chunk(sender, now_ns)) is not None:
                 segments.append(self._text(chunk))
                 max_bytes -= chunk.size
                 acks.on_sent()
