@@ -65,6 +65,9 @@ class Config:
     syn_received_r2_ns: int = 60 * SECOND_NS
     """How long a SYN-RECEIVED record is kept. Shorter than MUST-23's three minutes, as Linux's 63 s: the peer
     is unproven and will send its SYN again."""
+    r1_retransmissions: int = 3
+    """After how many retransmissions of the same segment the tracer hears that the path is in doubt (R1, SHLD-10: at
+    least 3)."""
     r2_ns: int = 300 * SECOND_NS
     """How long data may go unacknowledged before the connection is given up (RFC 9293 3.8.3 and the default
     of five minutes of 3.9.1.1; SHLD-11 asks for 100 s or more)."""
@@ -93,6 +96,8 @@ class Config:
 
     congestion: str = "newreno"
     """Name of a controller in core/congestion/."""
+    slow_start_after_idle: bool = True
+    """Where nothing was sent for longer than the RTO, begin again with the initial window (RFC 5681 4.1)."""
 
     hop_limit: int = 64
     """Of the packets that leave, IPv4's Time to Live (MUST-49): 1 to 255."""
@@ -125,6 +130,8 @@ class Config:
             raise ValueError(f"delayed_ack_ns must be 0 to under 500,000,000 (MUST-40), not {self.delayed_ack_ns}")
         if not 0 < self.rto_min_ns <= self.rto_initial_ns <= self.rto_max_ns:
             raise ValueError("the retransmission timeouts must obey 0 < rto_min_ns <= rto_initial_ns <= rto_max_ns")
+        if self.r1_retransmissions < 1:
+            raise ValueError(f"r1_retransmissions must be at least 1, not {self.r1_retransmissions}")
         if self.congestion not in CONTROLLERS:
             raise ValueError(f"congestion must be one of {', '.join(CONTROLLERS)}, not {self.congestion!r}")
         for name in (

@@ -21,7 +21,15 @@ from . import fastpath
 from . import state as st
 from .closed import reset
 from .config import Config, checked_ip_fields
-from .events import CongestionChange, LossDetected, RetransmissionTimeout, SoftError, StateChange, Tracer
+from .events import (
+    CongestionChange,
+    ExcessiveRetransmission,
+    LossDetected,
+    RetransmissionTimeout,
+    SoftError,
+    StateChange,
+    Tracer,
+)
 from .handshake import TIMESTAMPS_BYTES, Negotiated, chunk_bytes_for, mss_for, syn_options
 from .keepalive import DEAD, PROBE, KeepAlive, KeepAliveSettings, checked
 from .listen import SynRecord
@@ -523,7 +531,10 @@ class Connection:
             outstanding = sender.nxt > sender.una or sender.sack.probing
             tells = news or said.blocks or not segment.len
             if ack >= sender.una and (said.dsack or (outstanding and tells)):
-                self._trace_recovery(sender.on_report(said, now_ns), now_ns)
+                found = sender.on_report(said, now_ns)
+                self._trace_recovery(found, now_ns)
+                if found == RECOVERED:
+                    self._trace_recovery(sender.on_recovered(now_ns), now_ns)
         elif news:
             self._trace_recovery(sender.on_ack(ack, now_ns), now_ns)
         if not news and ack == sender.una:
@@ -700,7 +711,10 @@ class Connection:
                 self._send_syn(flags, "retransmission: timeout, our SYN is unanswered", now_ns)
             if self._tracer is not None:
                 una = sender.una - sender.iss
-                self._tracer(RetransmissionTimeout(now_ns, self.flow, una, rto_ns, sender.rtt.backoff))
+                attempt = sender.rtt.backoff
+                self._tracer(RetransmissionTimeout(now_ns, self.flow, una, rto_ns, attempt))
+                if attempt == self._config.r1_retransmissions:
+                    self._tracer(ExcessiveRetransmission(now_ns, self.flow, una, attempt))
                 self._trace_congestion("timeout", now_ns)
         return 0
 
@@ -722,7 +736,14 @@ class Connection:
         """The segments that may leave now, with at most about `max_bytes` of text; call again for more."""
         if self.state == st.CLOSED:
             return self._output.take_controls()
-        return self._output.transmit(now_ns, max_bytes)
+        if self._tracer is None:
+            return self._output.transmit(now_ns, max_bytes)
+        control = self._sender.congestion
+        cwnd_bytes = control.cwnd_bytes
+        segments = self._output.transmit(now_ns, max_bytes)
+        if control.cwnd_bytes != cwnd_bytes:
+            self._trace_congestion("idle for longer than the retransmission timeout", now_ns)
+        return segments
 
     def time_wait(self, now_ns: int) -> TimeWait:
         """What is to be kept of a connection in TIME-WAIT. Take it after the last `transmit`."""

@@ -64,6 +64,16 @@ class RetransmissionTimeout(Event):
 
 
 @dataclass(slots=True)
+class ExcessiveRetransmission(Event):
+    """R1 is reached (RFC 9293 3.8.3): what begins at `una` (relative to the ISN) has gone again so often without an
+    answer that the way there, or the peer, is in doubt. Told once, until something new is acknowledged; the connection
+    goes on until R2."""
+
+    una: int
+    retransmissions: int
+
+
+@dataclass(slots=True)
 class LossDetected(Event):
     """Duplicate or partial acknowledgements show that the segment at `una` (relative to the ISN) is lost."""
 

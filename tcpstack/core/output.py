@@ -7,7 +7,9 @@ from .receive.receiver import Receiver
 from .receive.sack import MOST_BLOCKS_WITH_TIMESTAMPS
 from .receive.timestamps import Timestamps
 from .segment import ACK, FIN, PSH, RST, URG, FourTuple, Options, Segment
-from .send.sender import Chunk, Sender
+from .send.chunk import Chunk
+from .send.departures import next_chunk
+from .send.sender import Sender
 from .seq import MASK
 
 
@@ -66,7 +68,7 @@ class Output:
                 acks.on_sent()  # it acknowledges what the delayed one would; that would be one duplicate too many
             acks.duplicates = ()
         if sender.una > sender.iss:  # our SYN is acknowledged
-            while max_bytes > 0 and sender.has_work and (chunk := sender.next_chunk(now_ns)) is not None:
+            while max_bytes > 0 and sender.has_work and (chunk := next_chunk(sender, now_ns)) is not None:
                 segments.append(self._text(chunk, now_ns))
                 max_bytes -= chunk.size
                 acks.on_sent()

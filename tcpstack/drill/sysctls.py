@@ -33,7 +33,6 @@ _FIXED = {
     "tcp_early_retrans": "0",
     "tcp_recovery": "0",
     "tcp_frto": "0",
-    "tcp_slow_start_after_idle": "0",
 }
 # Fields of Config, and what their unit is in it.
 _KEEPALIVE: dict[str, tuple[str, int]] = {
@@ -102,6 +101,8 @@ class Sysctls:
             self.config = replace(self.config, sack=value != "0")
         elif name == "tcp_timestamps":
             self.config = replace(self.config, timestamps=value != "0")
+        elif name == "tcp_slow_start_after_idle":
+            self.config = replace(self.config, slow_start_after_idle=value != "0")
         elif name == "tcp_fin_timeout":
             self.config = replace(self.config, fin_wait_2_ns=_number(value, line) * 1_000_000_000)
         elif name in _KEEPALIVE:

@@ -6,6 +6,7 @@ from ..core.events import (
     CongestionChange,
     ConnectionClosed,
     Event,
+    ExcessiveRetransmission,
     FaultHit,
     LossDetected,
     RetransmissionTimeout,
@@ -64,6 +65,9 @@ def describe(event: Event, *, with_segment: bool = False) -> tuple[str, str]:
         waited = f"{event.rto_ns / _MILLISECOND_NS:.0f} ms"
         count = "" if event.attempt == 1 else f" (timeout {event.attempt} for it)"
         return f"retransmission timeout: {waited} without an acknowledgement of seq {event.una}{count}", LOSS
+    if isinstance(event, ExcessiveRetransmission):
+        count = "1 retransmission" if event.retransmissions == 1 else f"{event.retransmissions} retransmissions"
+        return f"excessive retransmission (R1): {count} of seq {event.una} and no answer; the path is in doubt", LOSS
     if isinstance(event, LossDetected):
         return f"loss detected: seq {event.una} has not arrived ({event.trigger})", LOSS
     if isinstance(event, SoftError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tcpstack.core.config import MILLISECOND_NS, Config
-from tcpstack.core.send.sender import GIVE_UP, IDLE, Chunk, Sender
+from tcpstack.core.send.chunk import Chunk
+from tcpstack.core.send.departures import next_chunk
+from tcpstack.core.send.sender import GIVE_UP, IDLE, Sender
 from tcpstack.core.timers import NEVER
 
 ISS = 0xFFFF_F000  # so that the first 4 KB of each test cross 2^32
@@ -67,7 +69,7 @@ class LoneSender:
     def transmit(self) -> list[Sent]:
         """All that may leave now, as Output.transmit has it."""
         chunks: list[Chunk] = []
-        while (chunk := self.sender.next_chunk(self.now_ns)) is not None:
+        while (chunk := next_chunk(self.sender, self.now_ns)) is not None:
             chunks.append(chunk)
             assert len(chunks) < 10_000, "a sender that never stops"
         self.sender.arm(self.now_ns)

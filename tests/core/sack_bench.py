@@ -6,6 +6,7 @@ import heapq
 from collections import Counter
 from typing import Any
 
+from tcpstack.core.send.recovery import RECOVERED
 from tcpstack.core.send.sack_recovery import Acknowledgement, SackRecovery
 from tcpstack.core.send.sender import GIVE_UP
 from tests.core.lone_sender import FIRST, MSS, LoneSender, ms
@@ -57,6 +58,8 @@ class Reporting(LoneSender):
         echoed = None if echoed_ms is None else self.now_ns - ms(echoed_ms)
         said = Acknowledgement(FIRST + int(ack * MSS), tuple(octets), twice, echoed)
         self.found = sender.on_report(said, self.now_ns)
+        if self.found == RECOVERED:
+            sender.on_recovered(self.now_ns)
         sender.set_window(sender.wnd, sender.wl1, sender.una)
         return self.numbers(self.transmit())
 

@@ -33,6 +33,14 @@ def test_data_is_retransmitted_for_at_least_100_seconds_or_as_the_user_says() ->
     assert replace(Config(), r2_ns=5).r2_ns == 5
 
 
+@pytest.mark.rfc9293("SHLD-10")
+def test_the_path_is_in_doubt_after_three_retransmissions_or_as_the_user_says() -> None:
+    assert Config().r1_retransmissions >= 3
+    assert Config(r1_retransmissions=1).r1_retransmissions == 1
+    with pytest.raises(ValueError, match="r1_retransmissions"):
+        Config(r1_retransmissions=0)
+
+
 @pytest.mark.rfc9293("MUST-15")
 def test_mss_defaults_are_536_and_1220() -> None:
     assert (Config().mss_default_v4, Config().mss_default_v6) == (536, 1220)

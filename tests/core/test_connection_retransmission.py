@@ -230,9 +230,10 @@ def test_established_recovery_sends_new_text_for_what_has_left_and_ends_with_the
         host.hear(ack(host, 0))
     for _ in range(6):
         host.hear(ack(host, 0))
-    # ssthresh is half of ten segments; nine of ten have left the network, the first is under way again.
-    assert [(s.segment.seq - ISS - 1) // MSS for s in host.sent] == [0, 10, 11, 12, 13]
-    host.hear(ack(host, 10 * MSS))
+    # The first two by limited transmit. ssthresh is half of ten segments; nine of twelve have left the network, the
+    # first is under way again.
+    assert [(s.segment.seq - ISS - 1) // MSS for s in host.sent] == [10, 11, 0, 12, 13]
+    host.hear(ack(host, 12 * MSS))
     assert [e.why for e in host.events if isinstance(e, CongestionChange)] == ["recovery", "recovered"]
     assert connection.status()["ssthresh_bytes"] == 5 * MSS
     assert connection.retransmitted == 1
@@ -246,6 +247,32 @@ def test_established_partial_acknowledgement_in_recovery_resends_the_next_hole_a
     assert first.seq == ISS + 1 + 4 * MSS
     assert [e.trigger for e in host.events if isinstance(e, LossDetected)] == ["third duplicate ACK", "partial ACK"]
     assert connection.retransmitted == 2
+
+
+def test_established_acknowledgement_that_ends_a_recovery_and_finds_another_loss_is_told_as_both() -> None:
+    host = Scripted()
+    connection = host.connect()
+    host.wait(RTT)
+    options = Options(mss=MSS, sack_permitted=True)
+    host.hear(host.segment(SYN | ACK, IRS, ISS + 1, options=options))
+
+    def report(acked: int, left: int, right: int) -> None:
+        octets = [(ISS + 1 + n * MSS) % (1 << 32) for n in (acked, left, right)]
+        host.hear(host.segment(ACK, IRS + 1, octets[0], options=Options(sack=((octets[1], octets[2]),))))
+
+    host.send(connection, bytes(40 * MSS))
+    host.wait(RTT)
+    report(0, 1, 10)
+    behind = (host.sent[-1].segment.seq - ISS - 1) // MSS
+    assert behind == 13
+    host.wait(RTT)
+    host.events.clear()
+    report(10, 11, 14)
+    told = [event for event in host.events if isinstance(event, LossDetected | CongestionChange)]
+    assert [getattr(event, "why", "loss") for event in told] == ["recovered", "loss", "recovery"]
+    assert isinstance(told[1], LossDetected)
+    assert told[1].una == 1 + 10 * MSS
+    assert [event.ssthresh_bytes // MSS for event in told if isinstance(event, CongestionChange)] == [5, 2]
 
 
 @pytest.mark.parametrize(

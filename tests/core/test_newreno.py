@@ -152,3 +152,24 @@ def test_window_is_never_under_one_segment_nor_threshold_under_two(steps: list[t
                 control.on_timeout(first * 100, bool(second % 2), 0)
         assert control.cwnd_bytes >= MSS
         assert control.ssthresh_bytes >= 2 * MSS
+
+
+def test_idle_leaves_the_restart_window_and_ssthresh() -> None:
+    control = avoiding(25)
+    control.ssthresh_bytes = 20 * MSS
+    control.on_idle()
+    assert (control.cwnd_bytes, control.ssthresh_bytes) == (10 * MSS, 20 * MSS)
+
+
+def test_idle_raises_no_window() -> None:
+    control = avoiding(3)
+    control.on_idle()
+    assert control.cwnd_bytes == 3 * MSS
+
+
+def test_what_idleness_took_is_not_given_back_by_an_undone_response() -> None:
+    control = avoiding(40)
+    control.on_loss(40 * MSS, 0)
+    control.on_idle()
+    control.on_undone()
+    assert (control.cwnd_bytes, control.ssthresh_bytes) == (10 * MSS, 40 * MSS)

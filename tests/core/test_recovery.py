@@ -24,21 +24,72 @@ def ten_in_flight() -> LoneSender:
     return it
 
 
+# -- limited transmit (RFC 3042)
+
+
+def test_first_two_duplicates_each_let_a_new_segment_go_and_cwnd_stays() -> None:
+    it = ten_in_flight()
+    assert [it.ack(0), it.ack(0)] == [segments(10), segments(11)]
+    assert it.sender.congestion.cwnd_bytes == 10 * MSS
+    assert it.ack(0) == segments(0)
+    assert it.sender.congestion.ssthresh_bytes == 5 * MSS  # RFC 5681 3.2: of the ten, not of the twelve
+
+
+def test_three_in_flight_and_the_first_lost_is_mended_without_a_timeout() -> None:
+    """What limited transmit is for: the third duplicate is one that a new segment provokes."""
+    it = LoneSender(retransmitted=True)  # cwnd begins with one segment
+    it.write(100 * MSS)
+    it.ack(MSS, after_ms=50)
+    assert it.ack(2 * MSS, after_ms=50) == segments(3, 4)
+    assert it.sender.congestion.cwnd_bytes == 3 * MSS
+    assert [it.ack(2 * MSS), it.ack(2 * MSS)] == [segments(5), segments(6)]  # 3 and 4 have arrived
+    assert it.ack(2 * MSS, after_ms=50) == segments(2)  # 5 has
+
+
+def test_limited_transmit_keeps_to_the_peers_window() -> None:
+    it = LoneSender(wnd=11 * MSS)
+    it.write(100 * MSS)
+    it.wait(50)
+    assert [it.ack(0), it.ack(0)] == [segments(10), []]
+
+
+def test_limited_transmit_ends_with_an_acknowledgement_of_something_new() -> None:
+    it = ten_in_flight()
+    it.ack(0)
+    it.ack(0)
+    assert it.ack(2 * MSS) == segments(12, 13)  # twelve of them in flight by now: slow start
+    assert it.sender.in_flight_bytes == it.sender.congestion.cwnd_bytes == 12 * MSS
+
+
+def test_duplicates_after_a_timeout_let_nothing_go_beyond_cwnd() -> None:
+    it = ten_in_flight()
+    it.timeout()
+    assert it.ack(MSS, after_ms=10) == segments(1, 2)
+    assert [it.ack(MSS), it.ack(MSS)] == [[], []]
+
+
+def test_made_up_duplicates_of_one_small_segment_are_worth_that_segment() -> None:
+    it = LoneSender(nagle=False)
+    it.write(300)
+    it.ack(0)
+    it.ack(0)
+    assert it.sender.in_flight_bytes == 0
+
+
 # -- entering
 
 
 @pytest.mark.rfc9293("MUST-19")
 def test_third_duplicate_sends_the_first_segment_again_and_halves_the_window() -> None:
     it = ten_in_flight()
-    assert it.ack(0) == []
-    assert it.ack(0) == []
+    it.ack(0)
+    it.ack(0)
     assert it.ack(0) == segments(0)
     assert it.sender.congestion.cwnd_bytes == it.sender.congestion.ssthresh_bytes == 5 * MSS
-    # RFC 6582: cwnd = ssthresh + 3, ten outstanding: two more duplicates before new text may leave.
-    assert it.ack(0) == []
-    assert it.ack(0) == []
-    assert it.ack(0) == segments(10)
-    assert it.ack(0) == segments(11)
+    # RFC 6582: cwnd = ssthresh + 3, twelve outstanding: four more duplicates before new text may leave.
+    assert [it.ack(0) for _ in range(4)] == [[], [], [], []]
+    assert it.ack(0) == segments(12)
+    assert it.ack(0) == segments(13)
 
 
 def test_two_duplicates_and_progress_are_reordering() -> None:
@@ -70,12 +121,14 @@ def test_fast_retransmit_of_short_segments_sends_up_to_a_full_one() -> None:
 
 
 def test_full_acknowledgement_ends_recovery_without_a_burst() -> None:
-    it = ten_in_flight()
+    it = LoneSender()
+    it.write(10 * MSS)
+    it.wait(50)
     for _ in range(3):
         it.ack(0)
     assert it.hear(10 * MSS) == RECOVERED
     assert it.sender.congestion.cwnd_bytes == 2 * MSS  # min(ssthresh, max(0, SMSS) + SMSS)
-    assert it.transmit() == segments(10, 11)
+    assert it.write(10 * MSS) == segments(10, 11)
 
 
 @pytest.mark.rfc9293("MUST-19")
@@ -83,13 +136,14 @@ def test_partial_acknowledgement_sends_the_next_hole_at_once_and_stays() -> None
     it = ten_in_flight()
     for _ in range(9):
         it.ack(0)
-    assert it.nxt == 14 * MSS  # four of the nine let new text out
+    assert it.nxt == 14 * MSS  # four of the nine let new text out, the first two by limited transmit
     assert it.hear(4 * MSS) == PARTIAL
     # Deflated by four segments, inflated by one: one more new segment beside the retransmission.
     assert it.transmit() == segments(4, 14)
     assert it.hear(8 * MSS) == PARTIAL
     assert it.transmit()[0] == segments(8)[0]
-    assert it.hear(10 * MSS) == RECOVERED
+    assert it.hear(11 * MSS) == PARTIAL
+    assert it.hear(12 * MSS) == RECOVERED
 
 
 def test_partial_acknowledgement_of_less_than_a_segment_is_not_given_a_segment_back() -> None:
@@ -137,11 +191,11 @@ def test_duplicates_of_what_was_sent_before_recovery_ended_start_no_second_one()
     it = ten_in_flight()
     for _ in range(3):
         it.ack(0)
-    it.ack(10 * MSS)
+    it.ack(12 * MSS)
     for _ in range(5):
-        assert it.hear(10 * MSS) == NOTHING
-    it.hear(11 * MSS)
-    assert [it.hear(11 * MSS) for _ in range(3)] == [NOTHING, NOTHING, ENTERED]
+        assert it.hear(12 * MSS) == NOTHING
+    it.hear(13 * MSS)
+    assert [it.hear(13 * MSS) for _ in range(3)] == [NOTHING, NOTHING, ENTERED]
 
 
 def test_duplicates_after_a_timeout_start_no_recovery_for_what_was_sent_before() -> None:
@@ -170,7 +224,8 @@ def test_timeout_in_recovery_ends_it_and_goes_back() -> None:
 
 
 class LiteralNewReno:
-    """RFC 6582 section 3.2 as it is written: cwnd is inflated and deflated, SND.NXT pulled back after a timeout.
+    """RFC 6582 section 3.2 as it is written: cwnd is inflated and deflated, SND.NXT pulled back after a timeout; and
+    before it, RFC 3042 section 2.
 
     Numbers are in segments of text that never ends. Each method returns the segments that leave.
     """
@@ -184,6 +239,7 @@ class LiteralNewReno:
         self.ssthresh: float = 1 << 30
         self.acked = 0.0
         self.timeouts = 0
+        self.limited = 0
 
     def send(self, *first: int) -> list[int]:
         sent = list(first)
@@ -201,17 +257,25 @@ class LiteralNewReno:
         if self.dup_acks == 3 and self.una - 1 > self.recover:  # "covers more than recover"
             self.recover = self.max - 1  # "the highest sequence number transmitted"
             self.recovering = True
-            self.ssthresh = max((self.max - self.una) / 2, 2)
+            # RFC 5681 3.2: "no more than", and what limited transmit has added "MUST NOT be included". After a recovery
+            # more than cwnd may be outstanding.
+            self.ssthresh = max(min(self.max - self.una - self.limited, int(self.cwnd)) / 2, 2)
             self.cwnd = self.ssthresh + 3
             self.acked = 0.0
             return self.send(self.una)
+        # By the letter "cwnd plus 2" for either: as Linux, one for each that has left the network.
+        if self.dup_acks < 3 and self.una - 1 > self.recover and self.max - self.una + 1 <= self.cwnd + self.dup_acks:
+            self.nxt += 1
+            self.max += 1
+            self.limited += 1
+            return [self.max - 1]
         return []
 
     def on_new(self, ack: int) -> list[int]:
         newly = ack - self.una
         self.una = ack
         self.nxt = max(self.nxt, ack)
-        self.dup_acks = self.timeouts = 0
+        self.dup_acks = self.timeouts = self.limited = 0
         if self.recovering and ack - 1 < self.recover:  # partial
             self.cwnd = max(self.cwnd - newly + 1, self.ssthresh)  # the one deviation, see recovery.py
             return self.send(ack)
@@ -247,6 +311,8 @@ class LiteralNewReno:
 @example([False] * 9 + [True], 60)
 @example([True] * 10, 60)
 @example([False] * 20 + [True, False, True] + [False] * 11 + [True], 120)
+@example([True] * 3 + [False] * 11 + [True], 60)
+@example([True] * 4 + [False] * 8 + [True] * 2 + [False] * 4 + [True] * 3 + [False] * 2 + [True], 60)
 def test_over_any_losses_the_same_segments_leave_as_by_the_letter_of_rfc_6582(lost: list[bool], count: int) -> None:
     """A path in order without loss of acknowledgements; `lost` is the fate of each transmission in turn.
 

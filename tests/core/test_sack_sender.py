@@ -164,6 +164,23 @@ def test_retransmission_of_the_head_starts_the_retransmission_timer_anew() -> No
     assert it.found == RECOVERED
 
 
+# -- limited transmit
+
+
+def test_each_segment_reported_above_a_hole_lets_a_new_one_go_before_anything_counts_as_lost() -> None:
+    """RFC 3042, with SACK as RFC 6675 5 (3.3) has it. A duplicate that tells nothing new earns none."""
+    it = Reporting()
+    it.put(100)
+    assert it.in_flight == it.cwnd == 10
+    it.elapse(50)
+    assert it.report(0, (1, 2)) == [10]
+    assert it.report(0, (1, 2)) == []
+    assert it.report(0, (1, 3)) == [11]
+    assert (it.sack.state, it.cwnd) == (OPEN, 10)
+    it.report(0, (1, 4))
+    assert (it.sack.state, it.ssthresh) == (RECOVERY, 5)  # RFC 5681 3.2: of the ten, not of the twelve
+
+
 # -- PRR
 
 

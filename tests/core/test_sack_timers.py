@@ -178,6 +178,26 @@ def test_timeout_takes_all_that_is_late_as_lost_and_slow_starts() -> None:
     assert leaves == [3, 5, 6, 7]  # what was reported does not go again
 
 
+def test_what_was_reported_before_a_timeout_opens_no_window_when_the_hole_below_it_is_filled() -> None:
+    it = sent(10)
+    assert it.report(0, (1, 5), (6, 10)) == [0, 5]
+    it.elapse(500)
+    assert (it.sack.state, it.cwnd) == (LOSS, 1)
+    it.put(50)
+    assert it.report(5, (6, 10)) == [5, 10]  # of five segments one is news
+    assert it.cwnd == 2
+    it.report(10)
+    assert (it.found, it.cwnd) == (RECOVERED, 3)
+
+
+def test_acknowledgement_that_ends_what_a_timeout_began_is_part_of_slow_start() -> None:
+    it = sent(1)
+    it.elapse(1000)
+    assert (it.sack.state, it.cwnd) == (LOSS, 1)
+    it.report(1)
+    assert (it.found, it.cwnd) == (RECOVERED, 2)
+
+
 def test_head_that_was_reported_and_is_not_acknowledged_has_been_dropped() -> None:
     """RFC 2018 8: reneging."""
     it = sent(4)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tcpstack.core.config import Config
-from tcpstack.core.send.sender import (
+from tcpstack.core.send.chunk import (
     REASON_DATA,
     REASON_DATA_FIN,
     REASON_FIN,
     REASON_LAST_DATA,
     REASON_OVERRIDE,
-    Sender,
 )
+from tcpstack.core.send.sender import Sender
 from tests.core.lone_sender import ISS, MSS, LoneSender
 
 # -- Nagle, with Minshall's variation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tcpstack.core.config import MILLISECOND_NS, SECOND_NS
-from tcpstack.core.send.sender import REASON_PROBE
+from tcpstack.core.send.chunk import REASON_PROBE
 from tests.core.lone_sender import FIRST, MSS, START_NS, LoneSender
 
 

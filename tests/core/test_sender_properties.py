@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcpstack.core.send.sender import REASON_FIN, REASON_OVERRIDE, REASON_PROBE, Chunk
+from tcpstack.core.send.chunk import REASON_FIN, REASON_OVERRIDE, REASON_PROBE, Chunk
 from tcpstack.core.timers import NEVER
 from tests.core.lone_sender import FIRST, LoneSender, ms, stream
 

@@ -26,6 +26,7 @@ def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
     assert config_after("sysctl -w net.ipv4.tcp_window_scaling=0").window_scaling is False
     assert config_after("sysctl -q net.ipv4.tcp_sack=0 net.ipv4.tcp_timestamps=1").sack is False
     assert config_after("sysctl -q net.ipv4.tcp_sack=1 net.ipv4.tcp_timestamps=0").timestamps is False
+    assert config_after("sysctl -w net.ipv4.tcp_slow_start_after_idle=0").slow_start_after_idle is False
     assert config_after("sysctl -q net.ipv4.tcp_congestion_control=reno").congestion == "newreno"
     assert config_after('sysctl -q net.ipv4.tcp_rmem="4096 9 $((2*1024*1024))"').receive_buffer_bytes == 2 * MEBIBYTE
 

@@ -9,6 +9,7 @@ import pytest
 
 from tcpstack.core.events import (
     CongestionChange,
+    ExcessiveRetransmission,
     LossDetected,
     RetransmissionTimeout,
     SegmentIn,
@@ -366,6 +367,15 @@ class TestLoss:
         assert note.endswith("— retransmission timeout: 200 ms without an acknowledgement of seq 1 —")
         assert "seq 1 ack 1 len 5" in again
         assert "why: retransmission: timeout" in ladder.render()
+
+    def test_excessive_retransmission_is_a_note(self, script, ladder):
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        conversation.we("PSH,ACK", b"hello")
+        conversation.tracer(ExcessiveRetransmission(conversation.now_ns, conversation.flow, 1, 3))
+        note = rows(ladder.render())[-1]
+        words = "excessive retransmission (R1): 3 retransmissions of seq 1 and no answer; the path is in doubt"
+        assert note.endswith(f"— {words} —")
 
     def test_icmp_error_that_ends_nothing_is_a_note(self, script, ladder):
         conversation = script(ladder)

@@ -6,7 +6,7 @@ import pytest
 
 from tcpstack.core import state as st
 from tcpstack.core.config import Config
-from tcpstack.core.events import RetransmissionTimeout
+from tcpstack.core.events import ExcessiveRetransmission, RetransmissionTimeout
 from tcpstack.core.readiness import CLOSED, RESET
 from tcpstack.core.segment import ACK, SYN
 from tcpstack.stack.stack import Stack
@@ -72,6 +72,41 @@ def test_each_timeout_is_told_the_tracer_before_r2() -> None:
     assert len(told) > 3
     assert {(e.flow, e.una) for e in told} == {(case.live.flow, 1)}
     assert case.state == st.ESTABLISHED
+
+
+@pytest.mark.rfc9293("MUST-20", "SHLD-10")
+def test_third_retransmission_is_told_as_too_many_once_until_something_is_acknowledged() -> None:
+    case = in_state("ESTABLISHED")
+    host, events = case.host, case.host.events
+    una = 1
+    for wait_s in (4, 120):  # the timeout stays backed off
+        events.clear()
+        host.send(case.live, b"x")
+        host.wait(wait_s * SECOND)
+        told = [e for e in events if isinstance(e, ExcessiveRetransmission)]
+        assert [(e.flow, e.una, e.retransmissions) for e in told] == [(case.live.flow, una, 3)]
+        timeouts = [e for e in events if isinstance(e, RetransmissionTimeout)]
+        assert told[0].time_ns == timeouts[2].time_ns
+        assert len(timeouts) > 3
+        assert case.state == st.ESTABLISHED
+        una = case.live._sender.nxt - case.live._sender.iss
+        host.hear(host.segment(ACK, case.live._receiver.nxt, case.live._sender.nxt))
+
+
+@pytest.mark.rfc9293("MUST-20", "SHLD-10")
+def test_syn_that_goes_a_third_time_again_is_told_as_too_many() -> None:
+    host = Scripted()
+    host.connect()
+    host.wait(60 * SECOND)
+    told = [e for e in host.events if isinstance(e, ExcessiveRetransmission)]
+    assert [(e.una, e.retransmissions) for e in told] == [(0, 3)]
+
+
+def test_r1_can_be_set() -> None:
+    host = Scripted(config=Config(r1_retransmissions=5))
+    host.connect()
+    host.wait(60 * SECOND)
+    assert [e.retransmissions for e in host.events if isinstance(e, ExcessiveRetransmission)] == [5]
 
 
 @pytest.mark.rfc9293("SHLD-20")

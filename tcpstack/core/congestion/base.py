@@ -47,3 +47,7 @@ class CongestionControl(Protocol):
 
     def on_timeout(self, in_flight_bytes: int, first: bool, now_ns: int) -> None:
         """The retransmission timer went off; `first` is False where the same segment times out again."""
+
+    def on_idle(self) -> None:
+        """Text is about to leave, and none did for longer than a retransmission timeout: whatever the path bore, it is
+        not known to bear it now (RFC 5681 4.1)."""

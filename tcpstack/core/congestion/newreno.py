@@ -60,6 +60,12 @@ class NewReno:
         self.cwnd_bytes = self._mss_bytes  # the loss window
         self._acked_bytes = 0
 
+    def on_idle(self) -> None:
+        # RFC 5681 4.1, RFC 6928 2: the restart window. ssthresh stays, and slow start leads back to it.
+        self.cwnd_bytes = min(self.cwnd_bytes, initial_window(self._mss_bytes))
+        self._before = self.cwnd_bytes, self._before[1]
+        self._acked_bytes = 0
+
     def on_undone(self) -> None:
         cwnd_bytes, ssthresh_bytes = self._before
         self.cwnd_bytes = max(self.cwnd_bytes, cwnd_bytes)

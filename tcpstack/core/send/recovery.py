@@ -1,11 +1,13 @@
-"""Loss recovery without SACK: fast retransmit and fast recovery by RFC 6582 (NewReno), go-back-N after a timeout.
+"""Loss recovery without SACK: limited transmit (RFC 3042), fast retransmit and fast recovery by RFC 6582 (NewReno),
+go-back-N after a timeout.
 
 What is lost, and what to send again, is a range [next, end) of sequence numbers that shrinks as it is resent.
 
 RFC 6582 inflates cwnd by a segment for each duplicate acknowledgement: each says that one segment has left the
 network. Here cwnd stays the controller's and what left is subtracted from what is in flight (`departed_bytes`):
 the same arithmetic, and the same place where a SACK scoreboard knows better. It is an estimate, since a duplicate
-does not say which segment left, or whether the network doubled one; so it is held to what can have left.
+does not say which segment left, or whether the network doubled one; so it is held to what can have left. Limited
+transmit is the same arithmetic for the duplicates that come before recovery.
 """
 
 from __future__ import annotations
@@ -67,11 +69,11 @@ class Recovery:
     def on_duplicate(self, una: int, nxt: int, mss_bytes: int) -> int:
         """A duplicate acknowledgement (RFC 5681 2) of `una` came. ENTERED on the third, else NOTHING."""
         self._dup_acks += 1
-        if self.active:
+        # RFC 6582 3.2 step 1: only what was sent after the last recovery can tell of a new loss.
+        if self.active or (self._dup_acks < DUP_THRESHOLD and una > self._recover):
             self.departed_bytes += mss_bytes
             self._bound_departed(una, nxt)
             return NOTHING
-        # RFC 6582 3.2 step 1: only what was sent after the last recovery can tell of a new loss.
         if self._dup_acks != DUP_THRESHOLD or una <= self._recover:
             return NOTHING
         self.active = True
@@ -87,6 +89,7 @@ class Recovery:
         self.next = max(self.next, una)
         self.end = max(self.end, self.next)
         if not self.active:
+            self.departed_bytes = 0
             return NOTHING
         if una >= self._recover:
             self.active = False
@@ -103,7 +106,7 @@ class Recovery:
 
     def on_quiet_ack(self, una: int, now_ns: int) -> None:
         """As `on_new_ack`, where all is `quiet`."""
-        self._dup_acks = 0
+        self._dup_acks = self.departed_bytes = 0
         if self.next < una:
             self.next = una
         if self.end < self.next:

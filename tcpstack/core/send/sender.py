@@ -1,8 +1,7 @@
-"""The half that we speak: SND variables, what may leave now, the retransmission and persist timer.
+"""The half that we speak: SND variables, what acknowledgements mean, the retransmission and persist timer (RFC 9293
+3.8.1, 3.8.6.1). What leaves is decided in departures.py.
 
-RFC 9293 3.8.1 (retransmission), 3.8.6.1 (zero-window probes), 3.8.6.2.1 (silly windows), 3.7.4 (Nagle).
-Sequence numbers are unbounded. The FIN is the octet behind the last one queued. What leaves is decided in
-`next_chunk`, one segment a call; nothing leaves for any other reason.
+Sequence numbers are unbounded. The FIN is the octet behind the last one queued.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ from ..config import SECOND_NS, Config
 from ..congestion import CONTROLLERS, AckSample, CongestionControl
 from ..timers import NEVER
 from .buffer import SendBuffer
-from .recovery import NOTHING, RECOVERED, Recovery
+from .chunk import REASON_PROBE, Chunk
+from .recovery import ENTERED, NOTHING, RECOVERED, Recovery
 from .rto import RetransmissionTimeout
-from .sack_recovery import OPEN, PROBE_REPAIRED, RECOVERY, UNDONE, Acknowledgement, SackRecovery
+from .sack_recovery import LOSS, OPEN, PROBE_REPAIRED, RECOVERY, UNDONE, Acknowledgement, SackRecovery
 
 # What on_timer found.
 IDLE = 0
@@ -25,28 +25,6 @@ LATE = 5
 
 SYN_LOST_RTO_NS = 3 * SECOND_NS  # RFC 6298 5.7
 
-REASON_DATA = "data"
-REASON_LAST_DATA = "data, all that was queued"
-REASON_DATA_FIN = "data and FIN: we have no more to send"
-REASON_FIN = "FIN: we have no more to send"
-REASON_PROBE = "zero-window probe"
-REASON_OVERRIDE = "data, silly-window override timeout"
-REASON_TAIL_PROBE = "data, as a tail loss probe: no acknowledgement for two round trips"
-REASON_TAIL_PROBE_RESENT = "retransmission: tail loss probe, no acknowledgement for two round trips"
-
-
-class Chunk:
-    """One segment's worth: sequence number, octets of text, whether FIN and PSH go with it, and why."""
-
-    __slots__ = ("fin", "psh", "reason", "seq", "size")
-
-    def __init__(self, seq: int, size: int, fin: bool, psh: bool, reason: str) -> None:
-        self.seq = seq
-        self.size = size
-        self.fin = fin
-        self.psh = psh
-        self.reason = reason
-
 
 class Sender:
     """SND.UNA, SND.NXT, SND.WND, SND.WL1, SND.WL2 and ISS by their names in lower case; `wnd` is scaled.
@@ -56,17 +34,21 @@ class Sender:
     retransmission or persist timer (NEVER where off), `probe_ns` that of the tail loss probe. `sack` is the recovery
     where the peer reports what has arrived, else None. `up` is SND.UP: what is sent from below it is one segment a
     chunk, as the pointer counts from the sequence number of each.
+
+    `forced_octets` leave whatever the window says: a zero-window probe, or what the override timeout forces out;
+    `probe_due`: so does a tail loss probe. `sent_ns` is when text last left, or the handshake ended; `small_end` the
+    end of the last text shorter than a full segment (Minshall's variable).
     """
 
     __slots__ = (
-        "_config", "_forced_octets", "_persist_backoff", "_probe_due", "_r2_ns", "_sample", "_small_end", "_timed_end",
-        "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes", "congestion", "fin_seq", "iss", "max_wnd", "mss",
-        "nodelay", "nxt", "probe_ns", "recovery", "retransmitted", "rtt", "sack", "shift", "timer_ns",
-        "una", "up", "wl1", "wl2", "wnd",
+        "_persist_backoff", "_r2_ns", "_sample", "_timed_end", "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes",
+        "config", "congestion", "fin_seq", "forced_octets", "iss", "max_wnd", "mss", "nodelay", "nxt", "probe_due",
+        "probe_ns", "recovery", "retransmitted", "rtt", "sack", "sent_ns", "shift", "small_end", "timer_ns", "una",
+        "up", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, config: Config) -> None:
-        self._config = config
+        self.config = config
         self.iss = iss
         self.una = iss
         self.nxt = iss
@@ -87,16 +69,17 @@ class Sender:
         self.congestion: CongestionControl = CONTROLLERS[config.congestion](self.mss, None)
         self.timer_ns = NEVER
         self.probe_ns = NEVER
-        self._probe_due = False
+        self.probe_due = False
         self.retransmitted = 0
         self._r2_ns = config.syn_r2_ns
         self._sample = AckSample()
-        self._small_end = iss  # end of the last text shorter than a full segment (Minshall's variable)
+        self.sent_ns = 0
+        self.small_end = iss
         self._timed_end = 0  # acknowledging this ends the round trip that is being timed; 0: none is
         self._timed_ns = 0
         self._una_since_ns = NEVER  # since when what is at SND.UNA waits for an answer; NEVER where nothing does
         self._persist_backoff = 0
-        self._forced_octets = 0  # to be sent whatever the window says: a probe or the override timeout
+        self.forced_octets = 0
 
     # -- the user's side
 
@@ -112,8 +95,8 @@ class Sender:
             self.nxt < self.buffer.end
             or self.recovery.lost_bytes > 0
             or (self.fin_seq is not None and self.nxt <= self.fin_seq)
-            or self._forced_octets > 0
-            or self._probe_due
+            or self.forced_octets > 0
+            or self.probe_due
         )
 
     @property
@@ -157,7 +140,7 @@ class Sender:
 
         `retransmitted`: the SYN had to be sent again, so the path starts with one segment (RFC 5681 3.1).
         """
-        config = self._config
+        config = self.config
         self.congestion = CONTROLLERS[config.congestion](self.mss, self.mss if retransmitted else None)
         self._r2_ns = config.r2_ns
         self.rtt.on_progress()
@@ -168,6 +151,7 @@ class Sender:
         self._timed_end = 0
         self.una = ack
         self._una_since_ns = NEVER
+        self.sent_ns = now_ns
         self.timer_ns = NEVER
         self.set_window(wnd, seq, ack)
 
@@ -184,20 +168,17 @@ class Sender:
         if reopened and (self._persist_backoff or self.una == self.nxt):
             # The timer that runs is the persist timer: up to a minute, where a retransmission timeout is due.
             self.timer_ns = NEVER
-            self._forced_octets = 0
+            self.forced_octets = 0
             if self.una < self.nxt:
                 # The probe octet found no room and was dropped: a window update alone must get things going.
                 self.recovery.resend_probe(self.una, self.nxt)
             self._persist_backoff = 0
 
     def on_ack(self, ack: int, now_ns: int) -> int:
-        """SND.UNA < SEG.ACK =< SND.NXT: `ack` takes away. Returns recovery's finding (recovery.py)."""
+        """SND.UNA < SEG.ACK =< SND.NXT: `ack` takes away. Returns recovery's finding (recovery.py). For peers without
+        SACK; `on_report` is the others'."""
         recovery = self.recovery
-        if isinstance(recovery, SackRecovery):
-            if not recovery.quiet:
-                return self.on_report(Acknowledgement(ack), now_ns)
-            self.on_quiet_ack(ack, now_ns)
-            return NOTHING
+        assert isinstance(recovery, Recovery)
         self._sample.in_flight_bytes = self.in_flight_bytes
         acked = ack - self.una
         self._advance(ack, None, now_ns)
@@ -227,27 +208,42 @@ class Sender:
         found = sack.on_ack(said, una, nxt, control.ssthresh_bytes, self.mss, self.rtt.srtt_ns, now_ns)
         if said.ack > una:
             self._advance(said.ack, echoed_ns, now_ns)
-        if found == RECOVERED:
-            if was == RECOVERY:
-                control.on_recovered(control.ssthresh_bytes, now_ns)  # RFC 9937: as much is in flight by now
+        if found == ENTERED:
+            self._enter_recovery(nxt - una, now_ns)
+        elif found == RECOVERED and was == RECOVERY:
+            control.on_recovered(control.ssthresh_bytes, now_ns)  # RFC 9937: as much is in flight by now
         elif found == UNDONE:
             control.on_undone()
         elif found == PROBE_REPAIRED:
             control.on_loss(nxt - una, now_ns)  # RFC 8985 7.4.2: the loss that the probe mended was one
             control.on_recovered(control.ssthresh_bytes, now_ns)
-        elif found == NOTHING and said.ack > una and sack.state != RECOVERY:
+        elif said.ack > una and sack.state != RECOVERY:
+            if was == LOSS:
+                # As Linux: what was reported before has left the network long ago, and is no licence for a burst now
+                # that a hole below it is filled. RFC 5681 3.1 has a cap of SMSS per acknowledgement instead.
+                self._sample.acked_bytes = sack.delivered_bytes
             control.on_ack(self._sample, now_ns)
-        if sack.state == OPEN and sack.lost_bytes:
-            self._enter_recovery(nxt - una, now_ns)
         return found
+
+    def on_recovered(self, now_ns: int) -> int:
+        """After RECOVERED: ENTERED where something else is lost by now, whose recovery begins at once; else NOTHING."""
+        if self.sack is None or not self.sack.lost_bytes:
+            return NOTHING
+        self._enter_recovery(self.nxt - self.una, now_ns)
+        return ENTERED
 
     def _enter_recovery(self, flight_bytes: int, now_ns: int) -> None:
         sack, control = self.sack, self.congestion
         assert sack is not None
-        # RFC 5681 3.2: FlightSize, whatever of it was reported, but for what limited transmit has added.
-        control.on_loss(min(flight_bytes, control.cwnd_bytes), now_ns)
+        control.on_loss(self._flight_size(flight_bytes), now_ns)
         sack.begin(self.una, self.nxt, control.ssthresh_bytes, self.mss)
         self.probe_ns = NEVER
+
+    def _flight_size(self, outstanding_bytes: int) -> int:
+        """RFC 5681 3.2: FlightSize, whatever of it was reported, but for what limited transmit has added to the whole
+        segments that cwnd had let go."""
+        cwnd_bytes = self.congestion.cwnd_bytes
+        return min(outstanding_bytes, cwnd_bytes - cwnd_bytes % self.mss)
 
     def _advance(self, ack: int, echoed_ns: int | None, now_ns: int) -> None:
         """SND.UNA <- `ack`, and what hangs on that but for recovery and congestion control."""
@@ -278,7 +274,7 @@ class Sender:
             return NOTHING
         found = self.recovery.on_duplicate(self.una, self.nxt, self.mss)
         if found != NOTHING:
-            self.congestion.on_loss(self.nxt - self.una, now_ns)
+            self.congestion.on_loss(self._flight_size(self.nxt - self.una), now_ns)
         return found
 
     def on_probe_answered(self, now_ns: int) -> None:
@@ -286,21 +282,33 @@ class Sender:
         if self._persist_backoff:
             self._una_since_ns = NEVER
 
-    # -- what leaves
+    # -- what has left
 
-    def next_chunk(self, now_ns: int) -> Chunk | None:
-        """The next segment that may leave now, or None. A chunk that is returned counts as sent."""
-        if self._forced_octets:  # first: a closed window holds retransmissions back, and must be probed all the same
-            return self._forced_chunk(now_ns)
-        if self._probe_due:
-            return self._tail_probe(now_ns)
-        lost = self.recovery.next_lost()
-        if lost is None:
-            chunk = self._new_chunk(now_ns)
-            if chunk is not None or self.sack is None or not self.sack.give_up_doubt():
-                return chunk
-            lost = self.recovery.next_lost()
-        return None if lost is None else self._retransmission(*lost, now_ns)
+    def take(self, seq: int, size: int, fin: bool, now_ns: int, reason: str) -> Chunk:
+        """The chunk of text that leaves for the first time, from SND.NXT on."""
+        end = seq + size + fin
+        if self.una == seq:
+            # RFC 6298 5.1: nothing was outstanding, so the timer that runs, if any, is not the retransmission timer.
+            self.timer_ns = NEVER
+        self.nxt = end
+        self.sent_ns = now_ns
+        self.recovery.on_sent(seq, end, now_ns)
+        self.probe_ns = NEVER
+        if size % self.mss:
+            self.small_end = seq + size
+        if not self._timed_end and reason is not REASON_PROBE:
+            self._timed_end = end
+            self._timed_ns = now_ns
+        return Chunk(seq, size, fin, seq + size == self.buffer.end and size > 0, reason)
+
+    def on_resent(self, seq: int, end: int, segments: int, now_ns: int) -> None:
+        """What is outstanding from `seq` to `end` leaves again, as so many segments."""
+        self.recovery.on_resent(seq, end, now_ns)
+        self.sent_ns = now_ns
+        self.retransmitted += segments
+        self._timed_end = 0  # Karn
+
+    # -- timers
 
     def arm(self, now_ns: int) -> None:
         """After all that may leave has left: see that the right timer runs, if any has to."""
@@ -332,7 +340,7 @@ class Sender:
             return RETRANSMIT
         if self.wnd == 0 or self.una == self.nxt:
             self._una_since_ns = min(self._una_since_ns, now_ns)
-            self._forced_octets = 1 if self.wnd == 0 else self.wnd
+            self.forced_octets = 1 if self.wnd == 0 else self.wnd
             if self.wnd == 0:
                 self._persist_backoff += 1
             return PROBE
@@ -363,7 +371,7 @@ class Sender:
         """RACK's reordering timer, or the tail loss probe's."""
         if self.probe_ns <= now_ns:
             self.probe_ns = NEVER
-            self._probe_due = True
+            self.probe_due = True
             return TAIL_PROBE
         if sack.rack.deadline_ns > now_ns:
             return IDLE
@@ -379,139 +387,14 @@ class Sender:
             pto_ns = sack.probe_timeout_ns(self.rtt.srtt_ns, self.nxt - self.una <= self.mss)
             self.probe_ns = min(now_ns + pto_ns, self.timer_ns)
 
-    def _tail_probe(self, now_ns: int) -> Chunk | None:
-        """New text if there is some, else the last segment again (RFC 8985 7.3)."""
-        self._probe_due = False
-        sack = self.sack
-        if sack is None or sack.state != OPEN or sack.board.sacked_bytes or not 0 < self.nxt - self.una <= self.wnd:
-            return None
-        self.timer_ns = NEVER
-        size = min(self.mss, self.buffer.end - self.nxt, self.una + self.wnd - self.nxt)
-        if size > 0:
-            chunk = self._take(self.nxt, size, False, now_ns, REASON_TAIL_PROBE)
-            sack.on_probe(self.nxt, resent=False)
-            return chunk
-        fin = self.fin_seq is not None and self.nxt > self.fin_seq
-        seq = max(self.nxt - fin - self.mss, self.una)
-        sack.on_resent(seq, self.nxt, now_ns)
-        sack.on_probe(self.nxt, resent=True)
-        self.retransmitted += 1
-        self._timed_end = 0
-        size = self.nxt - seq - fin
-        return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, REASON_TAIL_PROBE_RESENT)
-
     @property
     def _fin_pending(self) -> bool:
         return self.fin_seq is not None and self.nxt <= self.fin_seq
 
-    def _send_limit_bytes(self) -> int:
-        """What may be outstanding: it follows the congestion window, up to a bound, and is a segment at the least."""
-        config = self._config
-        grown = min(2 * self.congestion.cwnd_bytes, config.send_limit_bytes)
-        return max(config.send_buffer_bytes, self.mss, grown)
-
-    def _room_bytes(self) -> int:
-        return self.recovery.room_bytes(self.in_flight_bytes, self.congestion.cwnd_bytes)
-
-    def _retransmission(self, seq: int, end: int, now_ns: int) -> Chunk | None:
-        recovery = self.recovery
-        # SHLD-16: what lies within the window, where the peer has shrunk it.
-        left = min(end - seq, max(self.una + self.wnd - seq, 0))
-        size = min(self.mss, left)
-        room = self._room_bytes()  # what goes again counts as in flight
-        if left > size and room >= 2 * size and seq >= self.up:
-            size = self._whole_segments(left, min(self.chunk_bytes, room))
-        elif recovery.forced:
-            size = size or 1
-        elif size == 0 or size > room:
-            return None
-        end = seq + size
-        fin = self.fin_seq is not None and end > self.fin_seq
-        if fin:
-            size -= 1
-        recovery.on_resent(seq, end, now_ns)
-        self.retransmitted += max(-(-size // self.mss), 1)
-        self._timed_end = 0
-        if seq == self.una and self.sack is not None:
-            # Not in RFC 6298, but as Linux: what ran for the first transmission would go off before the answer to this.
-            self.timer_ns = NEVER
-        return Chunk(seq, size, fin, size > 0 and seq + size == self.buffer.end, recovery.reason)
-
-    def _new_chunk(self, now_ns: int) -> Chunk | None:
-        seq = self.nxt
-        queued = self.buffer.end - seq
-        fin = self.fin_seq is not None and seq <= self.fin_seq
-        if queued <= 0 and not fin:
-            return None
-        window = self.una + self.wnd - seq
-        if queued <= 0:
-            # A lone FIN takes no room in the network, but it is an octet of the window.
-            return self._take(seq, 0, True, now_ns, REASON_FIN) if window > 0 else None
-        mss = self.mss
-        size = queued if queued < self.chunk_bytes else self.chunk_bytes
-        if size > mss and seq < self.up:
-            size = mss
-        if size > window:
-            size = window
-        room = self._room_bytes()
-        if size > room:
-            size = room
-        if size > self._config.send_buffer_bytes - (seq - self.una):
-            size = min(size, self._send_limit_bytes() - (seq - self.una))
-        if size <= 0:
-            return None
-        if sliver := size % mss:
-            if size == queued:
-                # Nagle with Minshall's variation (RFC 9293 A.3): at most one small segment unacknowledged. Not for
-                # urgent text, as on Linux.
-                if not (self.nodelay or fin or seq < self.up or self.una >= self._small_end):
-                    size -= sliver
-            elif size > mss or not (self.una == seq and size == window and 2 * size >= self.max_wnd):
-                size -= sliver  # SWS avoidance, rules (1) to (3): wait for room rather than send a sliver
-            if size == 0:
-                return None
-        fin = fin and size == queued and window > size
-        reason = REASON_DATA_FIN if fin else REASON_LAST_DATA if size == queued else REASON_DATA
-        return self._take(seq, size, fin, now_ns, reason)
-
-    def _forced_chunk(self, now_ns: int) -> Chunk | None:
-        """A zero-window probe (RFC 9293 3.8.6.1) or what the override timeout forces (3.8.6.2.1 rule 4)."""
-        size = self._forced_octets
-        self._forced_octets = 0
-        if self.wnd:
-            size = min(size, self.mss, self.buffer.end - self.nxt)
-            return self._take(self.nxt, size, False, now_ns, REASON_OVERRIDE) if size > 0 else None
-        if self.una < self.nxt:  # the probe before is unanswered or found no room: the same octet again
-            self.retransmitted += 1
-            fin = self.una == self.fin_seq
-            self.recovery.on_probe_resent(self.una, now_ns)
-            return Chunk(self.una, 0 if fin else 1, fin, not fin and self.una + 1 == self.buffer.end, REASON_PROBE)
-        fin = self.nxt == self.fin_seq
-        return self._take(self.nxt, 0 if fin else 1, fin, now_ns, REASON_PROBE)
-
-    def _take(self, seq: int, size: int, fin: bool, now_ns: int, reason: str) -> Chunk:
-        end = seq + size + fin
-        if self.una == seq:
-            # RFC 6298 5.1: nothing was outstanding, so the timer that runs, if any, is not the retransmission timer.
-            self.timer_ns = NEVER
-        self.nxt = end
-        self.recovery.on_sent(seq, end, now_ns)
-        self.probe_ns = NEVER
-        if size % self.mss:
-            self._small_end = seq + size
-        if not self._timed_end and reason is not REASON_PROBE:
-            self._timed_end = end
-            self._timed_ns = now_ns
-        return Chunk(seq, size, fin, seq + size == self.buffer.end and size > 0, reason)
-
-    def _whole_segments(self, left: int, room: int) -> int:
-        """How much of `left` octets goes into `room`: all, or as many whole segments as do."""
-        return left if left <= room else room - room % self.mss
-
     def _persist_interval_ns(self) -> int:
         if self.wnd:
-            return self._config.swnd_override_ns
-        return min(self.rtt.rto_ns << min(self._persist_backoff, 32), self._config.persist_max_ns)
+            return self.config.swnd_override_ns
+        return min(self.rtt.rto_ns << min(self._persist_backoff, 32), self.config.persist_max_ns)
 
     def _arm(self, now_ns: int, after_ns: int) -> None:
         # R2 is kept to the nanosecond: the last wait is cut where the limit lies.

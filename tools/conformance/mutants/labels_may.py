@@ -25,5 +25,5 @@ MAY: tuple[Mutant, ...] = (
            "ack is None or not sender.una - sender.max_wnd <= ack <= sender.nxt", "ack is None"),
     Mutant("MAY-13", "text above a gap is not acknowledged",
            '        reason = "duplicate ACK: text above a gap"\n', "        return\n"),
-    Mutant("MAY-16", "each write leaves at once", "or self.una >= self._small_end)", "or True)"),
+    Mutant("MAY-16", "each write leaves at once", "or sender.una >= sender.small_end)", "or True)"),
 )  # fmt: skip
