@@ -51,12 +51,15 @@ async def test_we_connect_to_a_listening_nc_both_ways(stack, namespace):
     server = await namespace.spawn("nc", "-N", "-l", "10.9.0.1", "9001")
     reader, writer = await connect_when_listening(stack, "10.9.0.1", 9001)
     writer.write(DATA)
-    writer.write_eof()
     server.stdin.write(DATA[::-1])
     server.stdin.close()
-    received, theirs = await asyncio.gather(reader.read(), server.stdout.read())
+    hearing = asyncio.ensure_future(server.stdout.read())
+    # First theirs, then our FIN: a listening nc that has heard one ends as soon as it has written what it has read.
+    assert await asyncio.wait_for(reader.readexactly(len(DATA)), 30) == DATA[::-1]
+    writer.write_eof()
+    rest, theirs = await asyncio.gather(reader.read(), hearing)
 
-    assert received == DATA[::-1]
+    assert rest == b""
     assert theirs == DATA
     writer.close()
     await writer.wait_closed()
