@@ -19,12 +19,14 @@ class Plan:
     read_bytes  how much it reads at a time; 0: all there is
     read_every_ns  how long it waits between reads; 0: it reads whenever there is something
     ending      what follows its writes: "shutdown" (half close), "close" (both halves), "abort", or "wait"
+    urgent      all that it writes is urgent text
     """
 
     writes: tuple[tuple[int, int], ...] = ()
     read_bytes: int = 0
     read_every_ns: int = 0
     ending: str = "shutdown"
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,10 @@ def _draw_config(draw: random.Random) -> Config:
         timestamps=draw.random() < 0.7,
         nagle=draw.random() < 0.5,
         delayed_ack_ns=draw.choice((0, 40 * MILLISECOND_NS, 200 * MILLISECOND_NS)),
+        slow_start_after_idle=draw.random() < 0.7,
+        keepalive=draw.random() < 0.2,
+        keepalive_idle_ns=draw.choice((1, 5)) * SECOND_NS,
+        keepalive_interval_ns=draw.choice((1, 20)) * SECOND_NS,
     )
 
 
@@ -174,4 +180,5 @@ def _draw_plan(draw: random.Random, most_bytes: int) -> Plan:
         read_bytes=draw.choice((1, 100, 3_000, 0)) if slow else 0,
         read_every_ns=draw.choice((1, 50, 700)) * MILLISECOND_NS if slow else 0,
         ending=draw.choice(("shutdown", "shutdown", "shutdown", "close", "wait", "abort")),
+        urgent=draw.random() < 0.1,
     )

@@ -104,7 +104,11 @@ class _End:
         if self.over or connection is None or self._player.healed:
             return
         try:
-            self._host.send(connection, self._says[self.said : self.said + size])
+            text = self._says[self.said : self.said + size]
+            if self._plan.urgent:
+                connection.send_urgent(text)
+                text = b""
+            self._host.send(connection, text)
         except OSError:
             return
         self.said += size
@@ -139,12 +143,17 @@ class _End:
         assert connection is not None
         if self.cut:
             return
-        for chunk in self._host.receive(connection, max_bytes or 1 << 30):
-            if self.eof:
-                raise Violation(f"{self._host.name}: text after the FIN")
-            if self._hears[self.heard : self.heard + len(chunk)] != chunk:
-                raise Violation(f"{self._host.name}: what was heard at octet {self.heard} is not what was said there")
-            self.heard += len(chunk)
+        while chunks := self._host.receive(connection, max_bytes or 1 << 30):
+            for chunk in chunks:
+                if self.eof:
+                    raise Violation(f"{self._host.name}: text after the FIN")
+                if self._hears[self.heard : self.heard + len(chunk)] != chunk:
+                    raise Violation(
+                        f"{self._host.name}: what was heard at octet {self.heard} is not what was said there"
+                    )
+                self.heard += len(chunk)
+            if max_bytes:
+                break
         if connection.eof_received and not connection.readable_bytes:
             self.eof = True
 

@@ -83,6 +83,8 @@ def _simpler_plans(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, writes=tuple((at_ns, max(size // 2, 1)) for at_ns, size in plan.writes))
     if any(at_ns for at_ns, _ in plan.writes):
         yield replace(plan, writes=tuple((0, size) for _, size in plan.writes))
+    if plan.urgent:
+        yield replace(plan, urgent=False)
     if plan.read_every_ns:
         yield replace(plan, read_bytes=0, read_every_ns=0)
     if plan.ending != "shutdown":
