@@ -1,12 +1,12 @@
 """One TCP connection: RFC 9293 section 3.10 in the RFC's own order. Read them side by side.
 
-    3.10.1 to 3.10.6   user calls          open, send, receive, close, abort, status (and release, below)
+    3.10.1 to 3.10.5   user calls          open, send, receive, close, abort (and release, below)
     3.10.7.3           SEGMENT ARRIVES     in SYN-SENT
     3.10.7.4                               in the other states: eight checks, first to eighth
     3.10.8             timeouts            on_timer
 
-CLOSED (3.10.7.1) is in closed.py, LISTEN (3.10.7.2) and SYN-RECEIVED after a passive open in listen.py, TIME-WAIT
-in timewait.py: none of them needs a connection.
+The variables, and STATUS that tells them, are in tcb.py. CLOSED (3.10.7.1) is in closed.py, LISTEN (3.10.7.2) and
+SYN-RECEIVED after a passive open in listen.py, TIME-WAIT in timewait.py: none of them needs a connection.
 
 The contract with whoever drives it: after `on_segment`, `on_timer` or a user call, call `transmit`; call `on_timer`
 when `deadline_ns` has come. Nothing else makes a connection speak. What the peer sends never raises; a user call that
@@ -20,102 +20,39 @@ import errno
 from . import fastpath
 from . import state as st
 from .closed import reset
-from .config import Config, checked_ip_fields
+from .config import Config
 from .events import (
-    CongestionChange,
     ExcessiveRetransmission,
-    LossDetected,
     RetransmissionTimeout,
     SoftError,
-    StateChange,
     Tracer,
 )
-from .handshake import TIMESTAMPS_BYTES, Negotiated, chunk_bytes_for, mss_for, syn_options
-from .keepalive import DEAD, PROBE, KeepAlive, KeepAliveSettings, checked
+from .handshake import Negotiated
+from .keepalive import DEAD, PROBE, KeepAlive
 from .listen import SynRecord
-from .output import Output
-from .readiness import CLOSED, CONNECTED, EOF, READABLE, RESET, URGENT
-from .receive.acks import AckPolicy
-from .receive.receiver import Receiver, acceptable
-from .receive.timestamps import Timestamps
-from .segment import ACK, FIN, RST, SYN, URG, Buffer, FourTuple, Options, Segment
-from .send.recovery import ENTERED, NOTHING, PARTIAL, RECOVERED
-from .send.sack_recovery import PROBE_REPAIRED, UNDONE, Acknowledgement, is_dsack
-from .send.sender import GIVE_UP, LATE, RETRANSMIT, Sender
+from .readiness import CLOSED, CONNECTED, EOF, READABLE, URGENT
+from .receive.receiver import acceptable
+from .segment import ACK, FIN, RST, SYN, URG, Buffer, Options, Segment
+from .send.recovery import ENTERED, RECOVERED
+from .send.sack_recovery import Acknowledgement, is_dsack
+from .send.sender import GIVE_UP, LATE, RETRANSMIT
 from .seq import unwrap
+from .tcb import TransmissionControlBlock
 from .timers import NEVER
 from .timewait import TimeWait
 
 RECEIVES_TEXT = frozenset({st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2})
 SENDS_TEXT = frozenset({st.SYN_SENT, st.SYN_RECEIVED, st.ESTABLISHED, st.CLOSE_WAIT})
 ABORT_RESETS = frozenset({st.SYN_RECEIVED, st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2, st.CLOSE_WAIT})  # 3.10.5
-CONGESTION_CHANGES = {
-    ENTERED: "recovery", RECOVERED: "recovered", UNDONE: "undone: nothing was lost", PROBE_REPAIRED: "recovered",
-}  # fmt: skip
 REPEATED = "ACK: text that we have already, or have no room for"
 OUTSIDE = "ACK: segment outside the window"
 OLD = "ACK: an old segment, by its timestamp (PAWS)"
 DROPPED = 128  # beside the readiness bits: the fifth check drops the segment
 
+class Connection(TransmissionControlBlock):
+    """One connection; its variables are tcb.py's."""
 
-class Connection:
-    """A transmission control block.
-
-    flow      its name: (local address, local port, remote address, remote port)
-    state     one of state.py's constants
-    error     the OSError that the user is to see, once the connection has died; None before and after an orderly end
-    aborted   whether it ended by our own RST: the user asked for it, or was gone when text was to be had
-    user      whoever the connection serves; the engine never looks at it
-    awaits_sent  whether the user is to hear (WRITABLE) that queued text has left
-    ip_fields  (hop_limit, traffic_class) of the packets that leave
-    """
-
-    __slots__ = (
-        "_acks", "_challenged_ns", "_close_queued", "_config", "_full_segment_bytes", "_keepalive", "_orphan_timer_ns",
-        "_orphaned", "_our_mss", "_output", "_peer_options", "_receiver", "_sender", "_soft_error",
-        "_superpacket_bytes", "_syn_attempts", "_timestamps", "_tracer", "aborted", "awaits_sent", "error", "flow",
-        "ip_fields", "opened_ns", "state", "user",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        flow: FourTuple,
-        config: Config,
-        iss: int,
-        mtu: int,
-        tracer: Tracer | None = None,
-        superpacket_bytes: int = 0,
-        receive_limit_bytes: int | None = None,
-        timestamps: Timestamps | None = None,
-    ) -> None:
-        self.flow = flow
-        self.state = st.CLOSED
-        self.error: OSError | None = None
-        self.aborted = False
-        self.user: object = None
-        self.awaits_sent = True
-        self.opened_ns = 0
-        self.ip_fields = config.ip_fields
-        self._config = config
-        self._tracer = tracer
-        self._our_mss = self._full_segment_bytes = mss_for(mtu, flow[2])
-        self._superpacket_bytes = superpacket_bytes
-        limit_bytes = config.receive_limit_bytes
-        if receive_limit_bytes is not None:  # what the device's queue bears
-            limit_bytes = min(limit_bytes, receive_limit_bytes)
-        self._sender = Sender(iss, config)
-        self._receiver = Receiver(config.receive_buffer_bytes, self._our_mss, limit_bytes)
-        self._acks = AckPolicy(config.delayed_ack_ns)
-        self._output = Output(flow, self._sender, self._receiver, self._acks)
-        self._timestamps = timestamps
-        self._peer_options: Options | None = None
-        self._close_queued = False  # CLOSE was called in SYN-RECEIVED with text queued (3.10.4)
-        self._orphaned = False
-        self._orphan_timer_ns = NEVER
-        self._keepalive: KeepAlive | None = None
-        self._challenged_ns = 0
-        self._syn_attempts = 0
-        self._soft_error: OSError | None = None
+    __slots__ = ()
 
     # ------------------------------------------------------------------ 3.10.1 OPEN
 
@@ -251,120 +188,6 @@ class Connection:
         if aloud:
             self.aborted = True
             self._output.reset(reason, now_ns)
-
-    # ------------------------------------------------------------------ 3.10.6 STATUS
-
-    def status(self) -> dict[str, object]:
-        """The connection's variables by name: sizes in octets, times in ns, sequence numbers relative to the ISNs."""
-        sender, receiver = self._sender, self._receiver
-        return {
-            "state": st.STATE_NAMES[self.state],
-            "snd_una": sender.una - sender.iss,
-            "snd_nxt": sender.nxt - sender.iss,
-            "snd_wnd": sender.wnd,
-            "snd_mss": sender.mss,
-            "snd_wscale": sender.shift,
-            "rcv_nxt": receiver.nxt - receiver.irs,
-            "rcv_wnd": receiver.wnd,
-            "rcv_wscale": receiver.shift,
-            "unsent_bytes": sender.unsent_bytes,
-            "unacknowledged_bytes": sender.nxt - sender.una,
-            "readable_bytes": receiver.queued_bytes,
-            "urgent_bytes": receiver.urgent_bytes,
-            "receive_buffer_bytes": receiver.buffer_bytes,
-            "out_of_order_bytes": receiver.reassembly.bytes,
-            "cwnd_bytes": sender.congestion.cwnd_bytes,
-            "ssthresh_bytes": sender.congestion.ssthresh_bytes,
-            "congestion": sender.congestion.name,
-            "sack": sender.sack is not None,
-            "timestamps": self._output.timestamps is not None,
-            "srtt_ns": sender.rtt.srtt_ns,
-            "rttvar_ns": sender.rtt.rttvar_ns,
-            "rto_ns": sender.rtt.rto_ns,
-            "retransmitted": self.retransmitted,
-        }
-
-    @property
-    def readable_bytes(self) -> int:
-        """Octets that `receive` would give now."""
-        return self._receiver.queued_bytes
-
-    @property
-    def urgent_bytes(self) -> int:
-        """Octets that are left to receive, arrived or not, up to where the peer says that urgent text ends; 0 where
-        there is no urgent text (MUST-33)."""
-        return self._receiver.urgent_bytes
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Octets queued by `send` that have not left yet; none once the connection has ended."""
-        return self._sender.unsent_bytes if self.state != st.CLOSED else 0
-
-    @property
-    def eof_received(self) -> bool:
-        """The peer's FIN was reached: no text will follow what is readable."""
-        return self._receiver.fin_received
-
-    @property
-    def bytes_in(self) -> int:
-        """Octets of text received in order."""
-        receiver = self._receiver
-        return max(receiver.nxt - receiver.irs - 1 - receiver.fin_received, 0)
-
-    @property
-    def bytes_out(self) -> int:
-        """Octets of text that the peer has acknowledged."""
-        sender = self._sender
-        return max(sender.una - sender.iss - 1 - sender.fin_acknowledged, 0)
-
-    @property
-    def retransmitted(self) -> int:
-        """Segments sent again, SYNs included."""
-        return self._sender.retransmitted + self._syn_attempts
-
-    @property
-    def nodelay(self) -> bool:
-        """True switches the Nagle algorithm off (MUST-17)."""
-        return self._sender.nodelay
-
-    @nodelay.setter
-    def nodelay(self, value: bool) -> None:
-        self._sender.nodelay = value
-
-    @property
-    def traffic_class(self) -> int:
-        """Of the packets that leave from now on (Config.traffic_class, SHLD-21). Setting it can raise ValueError."""
-        return self.ip_fields[1]
-
-    @traffic_class.setter
-    def traffic_class(self, value: int) -> None:
-        self.ip_fields = checked_ip_fields(self.hop_limit, value)
-
-    @property
-    def hop_limit(self) -> int:
-        """Of the packets that leave from now on (Config.hop_limit). Setting it can raise ValueError."""
-        return self.ip_fields[0]
-
-    @hop_limit.setter
-    def hop_limit(self, value: int) -> None:
-        self.ip_fields = checked_ip_fields(value, self.traffic_class)
-
-    @property
-    def keepalive(self) -> KeepAliveSettings:
-        """Whether and when a peer that says nothing is asked whether it is still there (Config.keepalive, MAY-5)."""
-        return self._config.keepalive_settings if self._keepalive is None else self._keepalive.settings
-
-    def set_keepalive(self, settings: KeepAliveSettings, now_ns: int) -> None:
-        """Switch it on or off, or change its numbers (MUST-24). Raises ValueError as Config does; changes nothing where
-        there is no connection, or no application any more."""
-        checked(settings)
-        if self._orphaned or self.state in (st.CLOSED, st.TIME_WAIT):
-            return
-        if self._keepalive is None:
-            self._keepalive = KeepAlive(settings, now_ns)
-        else:
-            self._keepalive.set(settings, now_ns)
-
     # ------------------------------------------------------------------ 3.10.7 SEGMENT ARRIVES
 
     def on_segment(self, segment: Segment, now_ns: int) -> int:
@@ -568,6 +391,17 @@ class Connection:
         told = tuple((max(left, ack), right) for left, right in blocks if ack < right <= nxt)
         return Acknowledgement(ack, told, dsack, echoed_ns)
 
+    def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:
+        """Our SYN is acknowledged: ESTABLISHED (or on in FIN-WAIT-1, where CLOSE came first)."""
+        self._sender.establish(wnd, seq, ack, self._syn_attempts > 0, now_ns)
+        if self._config.keepalive and self._keepalive is None:
+            self.set_keepalive(self._config.keepalive_settings, now_ns)
+        if self.state in (st.SYN_SENT, st.SYN_RECEIVED):
+            self._move(cause, now_ns)
+        if self._close_queued:
+            self._close_queued = False
+            self.close(now_ns)
+
     def _fin_acknowledged(self, now_ns: int) -> int:
         """Fifth check, where our FIN is acknowledged: FIN-WAIT-1, CLOSING and LAST-ACK move on."""
         state = self.state
@@ -751,79 +585,3 @@ class Connection:
         wnd_field = receiver.window_field()
         wnd, lasts_ns = max(receiver.wnd, 0), self._config.time_wait_ns
         return TimeWait(self.flow, sender.nxt, receiver.nxt, wnd, wnd_field, lasts_ns, now_ns, self._timestamps)
-
-    # ------------------------------------------------------------------ inside
-
-    def _send_syn(self, flags: int, reason: str, now_ns: int) -> None:
-        output = self._output
-        output.syn_flags = flags
-        output.syn_reason = reason
-        stamps = None if self._timestamps is None else self._timestamps.option(now_ns)
-        output.syn_options = syn_options(self._config, self._our_mss, self._peer_options, bool(flags & ACK), stamps)
-
-    def _negotiate(self, negotiated: Negotiated) -> None:
-        sender = self._sender
-        sender.mss = negotiated.mss
-        sender.chunk_bytes = chunk_bytes_for(self._superpacket_bytes, negotiated.mss, self.flow[2])
-        sender.shift = negotiated.snd_shift
-        self._receiver.shift = negotiated.rcv_shift
-        if negotiated.sack:
-            self._receiver.reports = True
-            sender.recover_by_sack()
-        if negotiated.timestamps:
-            self._full_segment_bytes -= TIMESTAMPS_BYTES  # as the peer counts
-            self._output.timestamps = self._timestamps
-        else:
-            self._timestamps = None
-
-    def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:
-        """Our SYN is acknowledged: ESTABLISHED (or on in FIN-WAIT-1, where CLOSE came first)."""
-        self._sender.establish(wnd, seq, ack, self._syn_attempts > 0, now_ns)
-        if self._config.keepalive and self._keepalive is None:
-            self.set_keepalive(self._config.keepalive_settings, now_ns)
-        if self.state in (st.SYN_SENT, st.SYN_RECEIVED):
-            self._move(cause, now_ns)
-        if self._close_queued:
-            self._close_queued = False
-            self.close(now_ns)
-
-    def _challenge(self, reason: str, now_ns: int) -> None:
-        """An acknowledgement that tells a blind attacker nothing and a confused peer all (RFC 5961), limited."""
-        if self._challenged_ns and now_ns - self._challenged_ns < self._config.challenge_ack_ns:
-            return
-        self._challenged_ns = now_ns
-        self._acks.owe_duplicate(self._receiver.nxt, reason)
-
-    def _move(self, cause: str, now_ns: int) -> None:
-        before = self.state
-        self.state = after = st.TRANSITIONS[before, cause]
-        if self._tracer is not None:
-            self._tracer(StateChange(now_ns, self.flow, before, after, cause))
-
-    def _delete(self, cause: str, error: OSError | None, now_ns: int) -> int:
-        """Enter CLOSED: queues flushed, timers off. What has been received in order can still be read."""
-        self._move(cause, now_ns)
-        self.error = error
-        sender = self._sender
-        sender.buffer.clear()
-        sender.stop_timers()
-        self._orphan_timer_ns = self._acks.timer_ns = NEVER
-        self._keepalive = None
-        self._receiver.reassembly.trim(0)
-        return CLOSED if error is None else CLOSED | RESET
-
-    def _trace_recovery(self, found: int, now_ns: int) -> None:
-        if self._tracer is None or found == NOTHING:
-            return
-        sender = self._sender
-        if found in (ENTERED, PARTIAL):
-            by_count = "third duplicate ACK" if found == ENTERED else "partial ACK"
-            trigger = by_count if sender.sack is None else "RACK: what was sent later has arrived"
-            self._tracer(LossDetected(now_ns, self.flow, sender.una - sender.iss, trigger))
-        if found != PARTIAL:
-            self._trace_congestion(CONGESTION_CHANGES[found], now_ns)
-
-    def _trace_congestion(self, why: str, now_ns: int) -> None:
-        control = self._sender.congestion
-        if self._tracer is not None:
-            self._tracer(CongestionChange(now_ns, self.flow, control.cwnd_bytes, control.ssthresh_bytes, why))

@@ -315,3 +315,19 @@ def test_network_path_dead_for_a_minute_the_transfer_goes_on_after_it() -> None:
     net.heal()
     assert net.run(until=lambda: len(server.received) == 1_000_000, for_ns=70 * SECOND)
     assert client.connection.state == st.ESTABLISHED
+
+
+def test_established_window_shrunk_under_what_is_outstanding_leaves_it_to_the_retransmission_timer() -> None:
+    """A tail loss probe must not go beyond the window, and where none can go none may be due: found by the search."""
+    host = Scripted()
+    connection = host.established(options=Options(mss=1460, sack_permitted=True), wnd=3000)
+    host.send(connection, b"x")
+    host.wait(10 * MS)
+    host.hear(host.segment(ACK, IRS + 1, ISS + 2, wnd=3000))
+    host.send(connection, bytes(1460))
+    host.hear(host.segment(ACK, IRS + 1, ISS + 2, wnd=540))
+    count = len(host.sent)
+    host.wait(1 * SECOND)
+    assert [(sent.segment.payload_len, sent.reason) for sent in host.sent[count:]] == [
+        (540, "retransmission: timeout"), (540, "retransmission: timeout"),
+    ]  # fmt: skip

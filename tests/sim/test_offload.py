@@ -141,7 +141,7 @@ def test_case_has_one_corrupting_rule_at_most():
 
 
 def test_superpacket_that_cannot_be_divided_is_a_violation(monkeypatch):
-    monkeypatch.setattr("tcpstack.core.connection.chunk_bytes_for", lambda superpacket_bytes, mss, address: 20 * mss)
+    monkeypatch.setattr("tcpstack.core.tcb.chunk_bytes_for", lambda superpacket_bytes, mss, address: 20 * mss)
     talk = Talk(0, 0, 1, (Plan(writes=((MILLISECOND_NS, 50_000),)), Plan()))
     with pytest.raises(Violation, match=r"a: no device could divide .* by 1448"):
         play(Case(seed=1, talks=(talk,)))

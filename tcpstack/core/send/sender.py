@@ -383,8 +383,11 @@ class Sender:
 
     def _arm_probe(self, sack: SackRecovery, now_ns: int) -> None:
         """RFC 8985 7.2: when the tail of what is outstanding is to be probed."""
-        if sack.state == OPEN and not (sack.board.sacked_bytes or sack.probing) and self.rtt.srtt_ns:
-            pto_ns = sack.probe_timeout_ns(self.rtt.srtt_ns, self.nxt - self.una <= self.mss)
+        outstanding = self.nxt - self.una
+        unreported = not (sack.board.sacked_bytes or sack.probing)
+        # Where the peer has shrunk its window below what is outstanding, a probe may not go.
+        if sack.state == OPEN and unreported and outstanding <= self.wnd and self.rtt.srtt_ns:
+            pto_ns = sack.probe_timeout_ns(self.rtt.srtt_ns, outstanding <= self.mss)
             self.probe_ns = min(now_ns + pto_ns, self.timer_ns)
 
     @property

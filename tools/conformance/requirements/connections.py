@@ -16,7 +16,7 @@ CONNECTIONS: tuple[Requirement, ...] = (
         "on_syn_received", "Connection._check_rst"),
     met("SHLD-2", "3.5.3", "A RST may carry text.", "Connection._check_rst"),
     met("MUST-12", "3.6", "The application learns whether the peer closed (EOF) or aborted (an error).",
-        "Connection._delete", "Connection._text_and_fin"),
+        "TransmissionControlBlock._delete", "Connection._text_and_fin"),
     met("MAY-1", "3.6.1", "Half-duplex close: who has closed for good reads nothing any more.", "Connection.release"),
     met("SHLD-3", "3.6.1", "A half-duplex close that loses received text sends a RST.", "Connection.release"),
     met("MUST-13", "3.6.1", "Who closes actively stays in TIME-WAIT for 2 MSL.", "TimeWait", "TimeWaitTable"),

@@ -47,7 +47,7 @@ EIGHT_CHECKS: tuple[Requirement, ...] = (
     _met("rst-syn-received-active", "Second: SYN-RECEIVED after an active OPEN is refused: CLOSED, and the user is "
          "told.", "Connection._check_rst"),
     _met("rst-established", "Second: ESTABLISHED, FIN-WAIT-1, FIN-WAIT-2, CLOSE-WAIT: queues are flushed, the user "
-         "hears of a reset, CLOSED.", "Connection._check_rst", "Connection._delete"),
+         "hears of a reset, CLOSED.", "Connection._check_rst", "TransmissionControlBlock._delete"),
     _met("rst-closing", "Second: CLOSING, LAST-ACK, TIME-WAIT: CLOSED.", "Connection._check_rst", "on_time_wait"),
     # Third, check security.
     unmet(f"{SECTION}-security", SECTION, "Third: another security compartment earns a RST and ends the connection.",

@@ -35,7 +35,7 @@ INTERFACES: tuple[Requirement, ...] = (
     met("SHLD-20", "3.9.1.8", "Who wants no such reports sets no tracer.", "core/events.py:Tracer"),
     met("MUST-48", "3.9.1.9", "The application sets the Differentiated Services field.",
         "Config.traffic_class", "PseudoSocket.setsockopt"),
-    met("SHLD-21", "3.9.1.9", "It can change that during the connection.", "Connection.traffic_class"),
+    met("SHLD-21", "3.9.1.9", "It can change that during the connection.", "TransmissionControlBlock.traffic_class"),
     met("SHLD-22", "3.9.1.9", "It is passed to IP unchanged.", "Stack._emit"),
     applications("SHLD-23", "3.9.2", "Applications do not change it during a connection."),
     unmet("MAY-9", "3.9.1.9", "The received one is passed up.", "nobody asks for it"),

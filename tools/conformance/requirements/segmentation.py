@@ -16,5 +16,6 @@ SEGMENTATION: tuple[Requirement, ...] = (
     met("SHLD-6", "3.7.3", "Where an interface's MTU varies, the smallest gives the MSS that we offer: ours does not "
         "vary while a stack lives.", "mss_for"),
     met("SHLD-7", "3.7.4", "The Nagle algorithm gathers small writes.", "departures.py:_new_chunk"),
-    met("MUST-17", "3.7.4", "An application can switch it off, connection by connection.", "Connection.nodelay"),
+    met("MUST-17", "3.7.4", "An application can switch it off, connection by connection.",
+        "TransmissionControlBlock.nodelay"),
 )  # fmt: skip
