@@ -130,5 +130,5 @@ async def test_port_nobody_listens_on_refuses(stack, namespace):
 @pytest.mark.parametrize("command", [("ping", "-4", "10.9.0.2"), ("ping", "-6", "fd09::2")])
 async def test_ping_is_answered(stack, namespace, command):
     result = await namespace.run(*command, "-c", "3", "-i", "0.02", "-W", "2", "-s", "1000")
-    assert b"3 received" in result.stdout, result.stdout
+    assert b"3 received" in result.stdout, (result.stdout, stack.counters)
     assert stack.counters["icmp_echo"] == 3
