@@ -308,7 +308,7 @@ class Connection(TransmissionControlBlock):
             receiver = self._receiver
             if receiver.reports and segment.payload_len and seq is not None and seq < receiver.nxt:
                 receiver.note_arrival(seq, seq + segment.payload_len)
-            self._owe_repeated()
+            self._owe_repeated(OLD if reason == OLD else REPEATED)
         else:
             # Two ends that find each other's ACKs unacceptable would answer each other for ever: limit these. So is any
             # challenge, whatever comes with the SYN (RFC 5961 7).
@@ -364,7 +364,8 @@ class Connection(TransmissionControlBlock):
             if not self._orphaned:  # RFC 6429: with nobody to decide about it, a window closed for R2 is the end
                 sender.on_probe_answered(now_ns)
             # RFC 5681 2: a duplicate has text outstanding before it, none in it, and changes nothing.
-            if sender.nxt > ack and segment.len == 0 and wnd == sender.wnd:
+            more_urgent = segment.flags & URG and seq + segment.up > self._receiver.up
+            if sender.nxt > ack and segment.len == 0 and wnd == sender.wnd and not more_urgent:
                 self._trace_recovery(sender.on_duplicate_ack(now_ns), now_ns)
         # Deviates from the letter, as Linux: a new SEG.ACK brings a new SEG.WND whatever SEG.SEQ, which is old where
         # the peer retransmits. SND.WND counts from SND.UNA: kept as it was, it would reach beyond what was offered.
@@ -477,13 +478,13 @@ class Connection(TransmissionControlBlock):
         for _ in range(min(segment.segments, 3)):
             acks.owe_duplicate(receiver.nxt, reason)
 
-    def _owe_repeated(self) -> None:
-        """Text came that we have already, or have no room for."""
+    def _owe_repeated(self, reason: str = REPEATED) -> None:
+        """Text came that we have already, or have no room for, or do not believe."""
         blocks = self._receiver.sack_blocks() if self._receiver.reports else ()
         if blocks:
-            self._acks.owe_duplicate(self._receiver.nxt, REPEATED, blocks)
+            self._acks.owe_duplicate(self._receiver.nxt, reason, blocks)
         else:
-            self._acks.owe(REPEATED)
+            self._acks.owe(reason)
 
     def on_unreachable(self, seq: int, error: OSError, now_ns: int) -> int:
         """ICMP says that our segment at `seq` (as on the wire) could not be delivered. Returns a readiness mask.

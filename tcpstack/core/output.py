@@ -112,7 +112,7 @@ class Output:
         if self.timestamps is not None:
             self.timestamps.last_ack_sent = ack
         seq = self._ack_seq()
-        flags, up = (ACK | URG, self._up(seq)) if self._sender.up > seq else (ACK, 0)
+        flags, up = (ACK | URG, self._up(seq)) if self._sender.up > seq and self._is_urgent else (ACK, 0)
         return Segment(local, lport, remote, rport, seq & MASK, ack & MASK, flags, field, (), 0, options, up, reason)
 
     def _segment(self, seq: int, flags: int, reason: str, now_ns: int) -> Segment:
@@ -123,10 +123,16 @@ class Output:
             timestamps.last_ack_sent = nxt
             options = timestamps.options(now_ns)
         up = 0
-        if self._sender.up > seq:  # 3.8.5: "carried in all segments transmitted", for as long as there is urgent text
+        # 3.8.5: "carried in all segments transmitted", for as long as there is urgent text
+        if self._sender.up > seq and self._is_urgent:
             flags |= URG
             up = self._up(seq)
         return Segment(local, lport, remote, rport, seq & MASK, nxt & MASK, flags, wnd, (), 0, options, up, reason)
+
+    @property
+    def _is_urgent(self) -> bool:
+        """Not any more once all of it is acknowledged: a keep-alive's number lies below what is."""
+        return self._sender.up > self._sender.una
 
     def _up(self, seq: int) -> int:
         """SEG.UP: SND.UP from SEG.SEQ on, or as far as the field reaches; a later segment's reaches further."""

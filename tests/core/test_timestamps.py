@@ -145,6 +145,7 @@ def test_text_with_an_old_timestamp_is_refused_and_acknowledged(host: Scripted, 
     assert host.read(connection) == b"old " * 1000 + (b"" if refused else b"new " * 1000)
     assert shape(ack) == (ACK, ISS + 1, IRS + 1 + (4000 if refused else 8000), 0)
     assert stamps_of(ack)[1] == T + 10
+    assert ("PAWS" in host.sent[-1].reason) == refused
 
 
 def test_old_fin_is_refused(host: Scripted) -> None:

@@ -327,3 +327,25 @@ def test_each_advance_of_the_urgent_pointer_is_reported() -> None:
     for up in (1, 2, 3):
         case.hear(ACK | URG, case.nxt, up=up)
     assert [mask for _, mask in case.host.told] == [URGENT] * 3
+
+
+def test_keepalive_after_urgent_text_has_no_urg() -> None:
+    host = Scripted(config=Config(keepalive=True, keepalive_idle_ns=SECOND))
+    connection = host.established()
+    send_urgent(host, connection, b"!")
+    host.hear(host.segment(ACK, IRS + 1, ISS + 2))
+    [probe] = host.wait(SECOND)
+    assert shape(probe) == (ACK, ISS + 1, IRS + 1, 0)
+
+
+def test_news_of_urgent_text_is_no_duplicate_acknowledgement() -> None:
+    """RFC 5681 2: a duplicate brings nothing new. Found by the search."""
+    host = Scripted()
+    connection = host.established(wnd=3000)
+    host.send(connection, bytes(1460))
+    for up in range(1, 6):
+        host.hear(host.segment(ACK | URG, IRS + 1, ISS + 1, wnd=3000, up=up))
+    assert connection.retransmitted == 0
+    for _ in range(3):
+        host.hear(host.segment(ACK | URG, IRS + 1, ISS + 1, wnd=3000, up=5))
+    assert connection.retransmitted == 1
