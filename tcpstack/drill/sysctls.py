@@ -30,10 +30,17 @@ _DEFAULT_RECEIVE_BYTES = 15 * 1024 * 1024
 _FIXED = {
     "tcp_ecn": "0",
     "tcp_fastopen": "0",
-    "tcp_early_retrans": "0",
-    "tcp_recovery": "0",
-    "tcp_frto": "0",
+    "tcp_dsack": "1",
 }
+# Fields of Config that are on or off.
+_SWITCHES = {
+    "tcp_window_scaling": "window_scaling",
+    "tcp_sack": "sack",
+    "tcp_timestamps": "timestamps",
+    "tcp_slow_start_after_idle": "slow_start_after_idle",
+}
+# RACK, tail loss probes and F-RTO come and go with SACK.
+_OF_SACK = frozenset({"tcp_recovery", "tcp_early_retrans", "tcp_frto"})
 # Fields of Config, and what their unit is in it.
 _KEEPALIVE: dict[str, tuple[str, int]] = {
     "tcp_keepalive_time": ("keepalive_idle_ns", SECOND_NS),
@@ -45,7 +52,7 @@ _WITHOUT_MEANING = frozenset({
     "tcp_no_metrics_save", "tcp_moderate_rcvbuf", "tcp_autocorking", "tcp_min_tso_segs", "tcp_tso_win_divisor",
     "tcp_tso_rtt_log", "tcp_pacing_ss_ratio", "tcp_pacing_ca_ratio", "tcp_notsent_lowat", "tcp_syncookies",
     "tcp_fastopen_key", "tcp_wmem", "tcp_invalid_ratelimit", "tcp_challenge_ack_limit", "tcp_max_syn_backlog",
-    "tcp_reordering", "tcp_dsack", "tcp_fack", "tcp_syn_linear_timeouts", "tcp_orphan_retries", "tcp_retries1",
+    "tcp_reordering", "tcp_fack", "tcp_syn_linear_timeouts", "tcp_orphan_retries", "tcp_retries1",
 })  # fmt: skip
 
 
@@ -95,14 +102,13 @@ class Sysctls:
         if name == "tcp_rmem":
             size = _number(value.split()[-1] if value.split() else "", line)
             self.config = replace(self.config, receive_buffer_bytes=min(max(size, 1), 1 << 30))
-        elif name == "tcp_window_scaling":
-            self.config = replace(self.config, window_scaling=value != "0")
-        elif name == "tcp_sack":
-            self.config = replace(self.config, sack=value != "0")
-        elif name == "tcp_timestamps":
-            self.config = replace(self.config, timestamps=value != "0")
-        elif name == "tcp_slow_start_after_idle":
-            self.config = replace(self.config, slow_start_after_idle=value != "0")
+        elif name in _SWITCHES:
+            switched: dict[str, Any] = {_SWITCHES[name]: _number(value, line) != 0}
+            self.config = replace(self.config, **switched)
+        elif name in _OF_SACK:
+            if (_number(value, line) != 0) != self.config.sack:
+                as_with = f"with SACK the engine is as with {name}=1, with tcp_sack=0 as with {name}=0"
+                raise Unsupported(f"`{line}`: {as_with}: set tcp_sack before")
         elif name == "tcp_fin_timeout":
             self.config = replace(self.config, fin_wait_2_ns=_number(value, line) * 1_000_000_000)
         elif name in _KEEPALIVE:

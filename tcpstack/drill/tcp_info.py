@@ -25,7 +25,7 @@ _LINUX_STATES = {
     "FIN-WAIT-2": 5, "CLOSE-WAIT": 8, "CLOSING": 11, "LAST-ACK": 9, "TIME-WAIT": 6,
 }  # fmt: skip
 _INFINITE_SSTHRESH = 0x7FFF_FFFF
-_OPT_WSCALE = 4
+_OPT_TIMESTAMPS, _OPT_SACK, _OPT_WSCALE = 1, 2, 4
 
 
 LINUX_NAMES = frozenset(
@@ -57,7 +57,11 @@ def of_engine(status: Mapping[str, object], ca_state: int) -> dict[str, int]:
     info = {
         "state": _LINUX_STATES[str(status["state"])],
         "ca_state": ca_state,
-        "options": _OPT_WSCALE if number(status, "snd_wscale") or number(status, "rcv_wscale") else 0,
+        "options": (
+            (status["timestamps"] is True and _OPT_TIMESTAMPS)
+            | (status["sack"] is True and _OPT_SACK)
+            | (_OPT_WSCALE if number(status, "snd_wscale") or number(status, "rcv_wscale") else 0)
+        ),
         "snd_wscale": number(status, "snd_wscale"),
         "rcv_wscale": number(status, "rcv_wscale"),
         "rto": number(status, "rto_ns") // 1000,

@@ -25,6 +25,7 @@ def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
     assert config_after(f"sysctl -q {keepalive}").keepalive_settings == (False, 9_000_000_000, 8_000_000_000, 7)
     assert config_after("sysctl -w net.ipv4.tcp_window_scaling=0").window_scaling is False
     assert config_after("sysctl -q net.ipv4.tcp_sack=0 net.ipv4.tcp_timestamps=1").sack is False
+    assert config_after("sysctl -q net.ipv4.tcp_sack=0 net.ipv4.tcp_recovery=0 net.ipv4.tcp_frto=0").sack is False
     assert config_after("sysctl -q net.ipv4.tcp_sack=1 net.ipv4.tcp_timestamps=0").timestamps is False
     assert config_after("sysctl -w net.ipv4.tcp_slow_start_after_idle=0").slow_start_after_idle is False
     assert config_after("sysctl -q net.ipv4.tcp_congestion_control=reno").congestion == "newreno"
@@ -37,7 +38,7 @@ def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
         "../common/defaults.sh",
         "./defaults.sh\n  ../common/set_sysctls.py /proc/sys/net/ipv4/tcp_ecn=0\n",
         "/tmp/sysctl_restore_${PPID}.sh",
-        "# a comment\n\nsysctl -q net.ipv4.tcp_recovery=0 net.ipv4.tcp_ecn=0",
+        "# a comment\n\nsysctl -q net.ipv4.tcp_recovery=1 net.ipv4.tcp_ecn=0",
         'sysctl -q net.ipv4.tcp_wmem="4096 50000 4194304" # a comment',
         "ethtool -K tun0 tso off\ntc qdisc add dev tun0 root pfifo\nip tcp_metrics flush all",
     ],
@@ -56,6 +57,9 @@ def test_defaults_are_those_of_the_corpora() -> None:
         ("rm -rf /", "`rm -rf /`: no command is run on the engine but sysctl; --kernel runs it"),
         ("sysctl -q net.ipv4.tcp_sack=0 && reboot", "'&&' is no NAME=VALUE"),
         ("sysctl net.ipv4.tcp_ecn=1", "the engine is as with tcp_ecn=0"),
+        ("sysctl net.ipv4.tcp_dsack=0", "the engine is as with tcp_dsack=1"),
+        ("sysctl net.ipv4.tcp_timestamps=yes", "'yes' is no number"),
+        ("sysctl net.ipv4.tcp_frto=0", "with SACK the engine is as with tcp_frto=1, with"),
         ("sysctl net.ipv4.tcp_nosuch=1", "the engine has nothing like tcp_nosuch"),
         ("sysctl net.ipv4.tcp_congestion_control=vegas", "the engine's congestion control is"),
         ("sysctl net.ipv4.tcp_fin_timeout=soon", "'soon' is no number"),

@@ -18,7 +18,7 @@ EIGHT_CHECKS: tuple[Mutant, ...] = (
     Mutant("3.10.7.4-seq-zero-window", "no RST is taken while the window is zero",
            "return self._check_rst(nxt, now_ns) if allowance else 0", "return 0"),
     Mutant("3.10.7.4-seq-unacceptable", "what is unacceptable earns nothing",
-           "            self._owe_repeated()\n        else:\n            # Two",
+           "            self._owe_repeated(OLD if reason == OLD else REPEATED)\n        else:\n            # Two",
            "            pass\n        else:\n            # Two"),
     Mutant("3.10.7.4-seq-unacceptable", "text with a SYN outside the window lifts the limit",
            "if (segment.payload_len or flags & FIN) and not flags & SYN:", "if segment.payload_len or flags & FIN:"),
