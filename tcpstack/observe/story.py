@@ -149,6 +149,9 @@ class Story:
         if segment.payload_len:
             label.append(f"len {segment.payload_len}")
         label.append(f"win {window}")
+        if segment.options is not None:
+            for left, right in segment.options.sack:
+                label.append(f"sack {_shown(left, other.isn)}:{_shown(right, other.isn)}")
         return label
 
     def _meaning(

@@ -460,6 +460,17 @@ class TestLoss:
         conversation.peer("ACK", b"b" * 10, seq=2_817_361_922 + 30)
         assert "ahead of its turn: 30 octets before it are missing" in ladder.render()
 
+    def test_sack_blocks_count_from_the_isn_as_acks_do(self, script, ladder):
+        conversation = script(ladder)
+        conversation.passive_handshake()
+        for _ in range(3):
+            conversation.we("ACK", b"x" * 500)
+        blocks = ((991_823_412 + 500, 991_823_412 + 1000), (991_823_412 + 1200, 991_823_412 + 1500))
+        conversation.peer("ACK", ack=991_823_412, options=Options(sack=blocks))
+        text = ladder.render()
+        assert "win 502 sack 501:1001 " in text
+        assert " sack 1201:1501; still waits for seq" in text
+
     def test_window_closes_and_opens_is_told(self, script, ladder):
         conversation = script(ladder)
         conversation.passive_handshake()
