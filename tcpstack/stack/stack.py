@@ -158,7 +158,7 @@ class Stack:
     def send(self, connection: Connection, data: bytes | bytearray | memoryview, now_ns: int) -> None:
         """SEND (Connection.send); what may leave leaves at once."""
         connection.send(data)
-        self._touch(connection, now_ns)
+        self._touch(connection, now_ns, len(data))
 
     def receive(self, connection: Connection, max_bytes: int, now_ns: int) -> list[Buffer]:
         """RECEIVE (Connection.receive); a window update that is due leaves at once."""
@@ -302,12 +302,20 @@ class Stack:
 
     # ------------------------------------------------------------------ what leaves
 
-    def _touch(self, connection: Connection, now_ns: int) -> None:
-        """A user call changed the connection: flush it now, or leave that to the end of the batch."""
+    def _touch(self, connection: Connection, now_ns: int, queued_bytes: int = 0) -> None:
+        """A user call changed the connection: flush it now, or leave that to the end of the batch.
+
+        Where text leaves that was queued before this call queued so much, its user hears in the next turn.
+        """
         if self._busy:
             self._dirty[connection] = None
-        else:
+        elif not connection.awaits_sent:
             self._send_due(connection, now_ns)
+        else:
+            unsent = connection.unsent_bytes - queued_bytes
+            self._send_due(connection, now_ns)
+            if connection.unsent_bytes < unsent:
+                self._masks[connection] = self._masks.get(connection, 0) | WRITABLE
 
     def _mark(self, connection: Connection, mask: int) -> None:
         self._dirty[connection] = None

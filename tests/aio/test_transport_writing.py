@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import random
+import socket
 import tracemalloc
 from typing import Any
 
@@ -283,3 +284,20 @@ async def test_extra_info_names_both_ends_and_shows_the_engine(join: Join) -> No
     await client.until_call("lost")
     assert info("peername")[0] == "10.9.0.1", "names outlive the connection"
     await turns()
+
+
+async def test_text_that_leaves_from_another_call_resumes_the_writer(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    resumed = asyncio.Event()
+    client.resume_writing = resumed.set  # type: ignore[method-assign]
+    client.transport.set_write_buffer_limits(high=0)
+    names = client.transport.get_extra_info("socket")
+    names.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    client.transport.write(b"first")
+    client.transport.write(b"second")  # Nagle holds it: the protocol is paused
+    assert client.transport.get_write_buffer_size() == 6
+    names.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    assert client.transport.get_write_buffer_size() == 0
+    async with asyncio.timeout(2):
+        await resumed.wait()

@@ -258,6 +258,35 @@ def test_late_acknowledgement_of_the_first_transmission_undoes_the_timeout(host:
     assert connection.status()["cwnd_bytes"] >= before
 
 
+@pytest.mark.parametrize("stamped", [False, True])
+def test_lost_retransmission_is_found_though_the_echo_is_from_before_the_gap(stamped: bool) -> None:
+    """What is reported above a gap is answered with a TS.Recent from before it: that tells of nothing above."""
+    host = Scripted()
+    offered = (900_000, 0) if stamped else None
+    connection = host.established(options=Options(mss=1460, sack_permitted=True, timestamps=offered))
+    mss = connection._sender.mss
+    first = host.send(connection, b"x" * (mss * 10))[0]
+    echo = first.options.timestamps[0] if stamped and first.options and first.options.timestamps else 0
+
+    def ack(*blocks: tuple[int, int]) -> list[Segment]:
+        sack = tuple((ISS + 1 + left * mss, ISS + 1 + right * mss) for left, right in blocks)
+        stamps = (900_020, echo) if stamped else None
+        return host.hear(host.segment(ACK, IRS + 1, ISS + 1 + mss, options=Options(timestamps=stamps, sack=sack)))
+
+    host.now_ns += 20 * MS
+    ack()
+    again = ack((2, 3))  # the segments 1 and 3 are lost
+    for end in range(5, 11):
+        again += ack((4, end), (2, 3))
+    assert [(s.seq - ISS - 1) // mss for s in again] == [1, 3]
+    host.now_ns += 20 * MS
+    # The retransmission of 3 arrives, that of 1 is lost again.
+    assert [(s.seq - ISS - 1) // mss for s in ack((2, 10))] == [1]
+    sack = connection._sender.sack
+    assert sack is not None
+    assert not sack.rack.reordering_seen
+
+
 # -- TIME-WAIT
 
 

@@ -163,7 +163,14 @@ class SackRecovery:
             news += board.sack(left, right)
         self.forced = self.forced and board.lost_bytes > 0
         self.delivered_bytes = sum(each.end - each.seq for each in news)
-        rack.on_delivered(news, said.echoed_ns, now_ns)
+        if said.echoed_ns is not None and news and news[0].seq == una:
+            # What is echoed is TS.Recent, and that is of the text at SND.UNA or, where a gap is left, of what was
+            # before the gap (RFC 7323 4.3). Of what lies above it tells nothing: RFC 8985's condition would take each
+            # retransmission that is reported there for the first transmission, and its own loss would not be found.
+            rack.on_delivered(news[:1], said.echoed_ns, now_ns)
+            rack.on_delivered(news[1:], None, now_ns)
+        else:
+            rack.on_delivered(news, None, now_ns)
         rack.on_una(said.ack)
         if said.dsack is not None:
             self._on_dsack(said.dsack, nxt)
