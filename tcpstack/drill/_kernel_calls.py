@@ -131,10 +131,13 @@ def command(text: str, directory: str) -> dict[str, Any]:
 
 def read(link: socket.socket) -> dict[str, Any] | None:
     """The next message, None where the other end is gone."""
-    head = link.recv(_LENGTH.size, socket.MSG_WAITALL)
-    if len(head) < _LENGTH.size:
+    try:
+        head = link.recv(_LENGTH.size, socket.MSG_WAITALL)
+        if len(head) < _LENGTH.size:
+            return None
+        body = link.recv(_LENGTH.unpack(head)[0], socket.MSG_WAITALL)
+    except ConnectionResetError:  # it went with something of ours unread
         return None
-    body = link.recv(_LENGTH.unpack(head)[0], socket.MSG_WAITALL)
     message: dict[str, Any] = json.loads(body)
     return message
 

@@ -42,7 +42,7 @@ def test_report_of_a_failing_test_has_the_seed_the_command_and_the_end_of_the_la
     assert "client 10.0.0.1" in section(result)
     gap = next(number for number, line in enumerate(lines) if re.fullmatch(r" +\(\d+ lines left out\)", line))
     assert len(lines[gap + 1 :]) == 40
-    assert "───>" in "".join(lines[gap:])
+    assert "──>" in "".join(lines[gap:])
     result.stdout.fnmatch_lines(["tcpstack: the same again with --tcp-seed=7"])
 
 
@@ -426,7 +426,7 @@ def test_under_xdist_all_workers_have_one_seed_and_the_report_reaches_the_termin
     seeds = set(re.findall(r"^replay: .* --tcp-seed=(\d+)$", result.stdout.str(), re.MULTILINE))
     seeds |= set(re.findall(r"^tcpstack: the same again with --tcp-seed=(\d+)$", result.stdout.str(), re.MULTILINE))
     assert len(seeds) == 1
-    assert "───>" in result.stdout.str()
+    assert "──>" in result.stdout.str()
 
 
 def test_replay_line_does_not_have_the_group_of_xdist(check: Check):
