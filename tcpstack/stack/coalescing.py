@@ -65,13 +65,14 @@ def _joins(held: Segment, item: Segment) -> bool:
         held.options = item.options
         return True
     step = held.gso_size or size
+    ours, theirs = held.options, item.options
     if (
         not 0 < more <= step
         or size % step  # something shorter ends a superpacket
         or item.seq != (held.seq + size) & MASK
         or item.ack != held.ack
         or item.wnd != held.wnd
-        or item.options != held.options
+        or (ours is not None and theirs is not None and ours.timestamps != theirs.timestamps)
         or held.flags & PSH
         or item.gso_size
         or size + more > _MOST_BYTES

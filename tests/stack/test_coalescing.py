@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment
+from tcpstack.core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment, TimestampsAlone
 from tcpstack.stack.coalescing import coalesced
 from tcpstack.wire.dropped import Dropped
 
@@ -54,6 +54,25 @@ def test_only_what_follows_in_the_same_flow_and_says_the_same_is_joined() -> Non
         assert list(coalesced([first, second])) == [first, second]
     urgent, follower = text(0, 100, ACK | URG, up=300), text(100, 100)
     assert list(coalesced([urgent, follower])) == [urgent, follower]
+
+
+def stamped(seq: int, size: int, tsval: int, tsecr: int = 5, *, ack: int = 7) -> Segment:
+    return text(seq, size, ack=ack, options=TimestampsAlone((tsval, tsecr)))
+
+
+def test_text_with_the_same_timestamps_is_joined_and_with_others_or_none_is_not() -> None:
+    [one] = coalesced([stamped(0, 100, 9), stamped(100, 100, 9)])
+    assert isinstance(one, Segment)
+    assert (shape([one]), one.options) == ([(0, 200, ACK, 7, 100)], Options(timestamps=(9, 5)))
+    for second in (stamped(100, 100, 10), stamped(100, 100, 9, 6), text(100, 100)):
+        assert len(list(coalesced([stamped(0, 100, 9), second]))) == 2
+    assert len(list(coalesced([text(0, 100), stamped(100, 100, 9)]))) == 2
+
+
+def test_of_acknowledgements_the_last_ones_timestamps_are_left() -> None:
+    [one] = coalesced([stamped(0, 0, 9, 5, ack=7), stamped(0, 0, 10, 6, ack=8)])
+    assert isinstance(one, Segment)
+    assert (one.ack, one.options) == (8, Options(timestamps=(10, 6)))
 
 
 def test_nothing_is_larger_than_an_ip_packet_can_be() -> None:
