@@ -32,6 +32,7 @@ from .keepalive import DEAD, PROBE, KeepAlive
 from .listen import SynRecord
 from .readiness import CLOSED, CONNECTED, EOF, READABLE, URGENT
 from .receive.receiver import acceptable
+from .receive.timestamps import OLD
 from .segment import ACK, FIN, RST, SYN, URG, Buffer, Options, Segment
 from .send.recovery import ENTERED, RECOVERED
 from .send.sack_recovery import Acknowledgement, is_dsack
@@ -46,7 +47,6 @@ SENDS_TEXT = frozenset({st.SYN_SENT, st.SYN_RECEIVED, st.ESTABLISHED, st.CLOSE_W
 ABORT_RESETS = frozenset({st.SYN_RECEIVED, st.ESTABLISHED, st.FIN_WAIT_1, st.FIN_WAIT_2, st.CLOSE_WAIT})  # 3.10.5
 REPEATED = "ACK: text that we have already, or have no room for"
 OUTSIDE = "ACK: segment outside the window"
-OLD = "ACK: an old segment, by its timestamp (PAWS)"
 DROPPED = 128  # beside the readiness bits: the fifth check drops the segment
 
 class Connection(TransmissionControlBlock):

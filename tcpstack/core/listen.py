@@ -13,7 +13,7 @@ from .closed import answer_closed, is_connection_attempt, reset
 from .config import Config
 from .handshake import Negotiated, mss_for, syn_options
 from .receive.receiver import acceptable
-from .receive.timestamps import Timestamps
+from .receive.timestamps import OLD, Timestamps
 from .segment import ACK, RST, SYN, FourTuple, Options, Segment
 from .seq import MASK, unwrap
 
@@ -151,7 +151,7 @@ def on_syn_received(record: SynRecord, segment: Segment, config: Config, now_ns:
         return STAY, syn_ack(record, config, "SYN,ACK again: the peer repeats its SYN", now_ns)
     # RFC 7323 5.3 R1 comes before all else.
     if stamps and config.timestamps and record.timestamps(now_ns).is_old(stamps[0], now_ns) and not flags & RST:
-        return STAY, _challenge(record, "ACK: an old segment, by its timestamp (PAWS)", config, now_ns)
+        return STAY, _challenge(record, OLD, config, now_ns)
     if seq is None or not acceptable(seq, segment.len, rcv_nxt, record.wnd):
         if flags & RST:
             return STAY, None

@@ -9,7 +9,7 @@ from struct import Struct
 
 from .closed import is_connection_attempt
 from .receive.receiver import acceptable
-from .receive.timestamps import Timestamps
+from .receive.timestamps import OLD, Timestamps
 from .segment import ACK, FIN, RST, SYN, FourTuple, Segment
 from .seq import MASK, unwrap
 
@@ -94,8 +94,7 @@ def on_time_wait(
         if newer or (seq is not None and seq >= entry.rcv_nxt):
             return NEW_INCARNATION, None
     if old and not flags & RST:  # RFC 7323 5.3 R1
-        reason = "ACK: an old segment, by its timestamp (PAWS)"
-        return STAY, _limited_ack(entry, reason, challenge_ack_ns, now_ns)
+        return STAY, _limited_ack(entry, OLD, challenge_ack_ns, now_ns)
     # First, check sequence number.
     if seq is None or not acceptable(seq, segment.len, entry.rcv_nxt, entry.rcv_wnd):
         if flags & RST:

@@ -1,6 +1,6 @@
 """The TIME-WAIT table: entries in order of expiry, so that neither adding, finding nor expiring one scans.
 
-A busy server keeps tens of thousands: an entry is one `bytes` under another, about 180 octets in all.
+A busy server keeps tens of thousands: an entry is one `bytes` under another, about 200 octets in all.
 """
 
 from __future__ import annotations

@@ -173,11 +173,11 @@ class Receiver:
         """After `take_text`, where `reports` is set: this text has left a gap before it."""
         self._sacks().on_text_above_gap(seq, end)
 
-    def sack_blocks(self, room: int = MOST_BLOCKS) -> tuple[tuple[int, int], ...]:
-        """What an acknowledgement that leaves now reports (RFC 2018 4): at most `room` blocks. It has to leave."""
+    def sack_blocks(self) -> tuple[tuple[int, int], ...]:
+        """What an acknowledgement that leaves now reports (RFC 2018 4). It has to leave."""
         if self._sack is None:
             return ()
-        blocks = self._sack.blocks(self.nxt, self.reassembly.blocks, room)
+        blocks = self._sack.blocks(self.nxt, self.reassembly.blocks, MOST_BLOCKS)
         if not self.reassembly:
             self._sack = None
         return blocks

@@ -10,6 +10,9 @@ from __future__ import annotations
 from ..segment import TimestampsAlone
 from ..seq import HALF, MASK
 
+OLD = "ACK: an old segment, by its timestamp (PAWS)"
+"""Why a segment that `is_old` is answered."""
+
 TICK_NS = 1_000_000
 OUTDATED_NS = 24 * 24 * 3600 * 1_000_000_000
 """RFC 7323 5.5: TS.Recent is invalid once it is older than 24 days."""
