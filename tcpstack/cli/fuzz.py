@@ -12,22 +12,11 @@ from tempfile import TemporaryFile
 from types import FrameType
 
 from ..sim.search import draw_case
+from ..sim.search.script import script_of
 from ..sim.search.shrink import kind_of, shrink
 from .fuzz_search import WorkerDied, search
 from .fuzz_worker import Tally, failure_of
 
-_SCRIPT = '''\
-"""Found by `tcpstack fuzz --seed {seed} --cases 1`: {failure}"""
-
-from tcpstack.core.config import Config
-from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Case, Plan, Talk, play
-
-CASE = {case!r}
-
-if __name__ == "__main__":
-    print(play(CASE))
-'''
 _SOMETHING_FOUND, _WORKER_DIED = 1, 2
 
 
@@ -114,11 +103,11 @@ def _keep(seed: int, failure: str, directory: Path) -> None:
     """Shrink the case of this seed, as far as it fails in the same way, and write it down."""
     kind = kind_of(failure)
     case = shrink(draw_case(seed), lambda candidate: kind_of(failure_of(candidate) or "") == kind)
-    failure = (failure_of(case) or failure).replace('"', "'").replace("\\", "/")
+    failure = failure_of(case) or failure
     path = directory / f"case_{seed}.py"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(_SCRIPT.format(seed=seed, failure=failure, case=case))
+        path.write_text(script_of(case, seed, failure))
     except OSError as error:
         print(f"tcpstack: {path} could not be written: {error.strerror}; the case is {case!r}", file=sys.stderr)
     else:

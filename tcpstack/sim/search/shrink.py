@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 from typing import TypeVar
 
 from ...core.config import Config
@@ -12,6 +13,7 @@ from ...device.pipe import Line
 from .case import Case, Plan, Talk
 
 T = TypeVar("T")
+Settings = TypeVar("Settings", Config, Line)
 
 _NAME = re.compile(r"^\w+: ")
 _WORD = re.compile(r"\b[a-z']{2,}\b")
@@ -54,13 +56,26 @@ def _simpler(case: Case) -> Iterator[Case]:
     if case.routers:
         yield replace(case, routers=0)
     for place in range(2):
-        if case.lines[place] != Line():
-            yield replace(case, lines=_put(case.lines, place, Line()))
-        if case.configs[place] != Config():
-            yield replace(case, configs=_put(case.configs, place, Config()))
+        for line in _plainer(case.lines[place]):
+            yield replace(case, lines=_put(case.lines, place, line))
+        for config in _plainer(case.configs[place]):
+            yield replace(case, configs=_put(case.configs, place, config))
     for index, talk in enumerate(case.talks):
         for simpler in _simpler_talks(talk):
             yield replace(case, talks=(*case.talks[:index], simpler, *case.talks[index + 1 :]))
+
+
+def _plainer(settings: Settings) -> Iterator[Settings]:
+    """These settings with the defaults, all of them, or else one."""
+    plain = type(settings)()
+    if settings == plain:
+        return
+    yield plain
+    for field in filter(lambda field: field.init, fields(settings)):
+        default = getattr(plain, field.name)
+        if getattr(settings, field.name) != default:
+            with suppress(ValueError):  # one setting may ask for another
+                yield replace(settings, **{field.name: default})
 
 
 def _simpler_talks(talk: Talk) -> Iterator[Talk]:

@@ -1,10 +1,61 @@
-"""Found by `tcpstack fuzz --seed 4008349 --cases 1`: Violation: 1260000 events in under 20.0 simulated seconds"""
+"""Violation: 1260000 events in under 20.0 simulated seconds
+
+Found by `tcpstack fuzz --seed 4008349 --cases 1`.
+"""
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
 from tcpstack.sim.search import Case, Plan, Talk, play
 
-CASE = Case(seed=4008349, version=4, octets=True, routers=0, lines=(Line(rate_bps=None, delay_ns=0, jitter_ns=0, queue_bytes=None, queue_packets=None, mark_bytes=None), Line(rate_bps=None, delay_ns=0, jitter_ns=40000000, queue_bytes=None, queue_packets=None, mark_bytes=None)), faults=(('burst-loss enter=1% leave=10% seed=407', 'rate 300kbit queue 5kB'), ('reorder 20% seed=440 dir=in',)), configs=(Config(receive_buffer_bytes=2000, receive_buffer_max_bytes=None, send_buffer_bytes=64000, send_buffer_max_bytes=None, mss_default_v4=536, mss_default_v6=1220, window_scaling=True, sack=True, timestamps=False, nagle=False, delayed_ack_ns=0, rto_initial_ns=1000000000, rto_min_ns=200000000, rto_max_ns=120000000000, syn_r2_ns=180000000000, syn_received_r2_ns=60000000000, r1_retransmissions=3, r2_ns=300000000000, persist_max_ns=60000000000, swnd_override_ns=200000000, keepalive=False, keepalive_idle_ns=1000000000, keepalive_interval_ns=1000000000, keepalive_probes=9, time_wait_ns=60000000000, fin_wait_2_ns=60000000000, challenge_ack_ns=500000000, congestion='newreno', slow_start_after_idle=True, hop_limit=64, traffic_class=0), Config(receive_buffer_bytes=262144, receive_buffer_max_bytes=None, send_buffer_bytes=1048576, send_buffer_max_bytes=None, mss_default_v4=536, mss_default_v6=1220, window_scaling=True, sack=True, timestamps=True, nagle=True, delayed_ack_ns=40000000, rto_initial_ns=1000000000, rto_min_ns=200000000, rto_max_ns=120000000000, syn_r2_ns=180000000000, syn_received_r2_ns=60000000000, r1_retransmissions=3, r2_ns=300000000000, persist_max_ns=60000000000, swnd_override_ns=200000000, keepalive=False, keepalive_idle_ns=7200000000000, keepalive_interval_ns=75000000000, keepalive_probes=9, time_wait_ns=60000000000, fin_wait_2_ns=60000000000, challenge_ack_ns=500000000, congestion='newreno', slow_start_after_idle=True, hop_limit=64, traffic_class=0)), talks=(Talk(at_ns=0, opener=0, port=187, plans=(Plan(writes=(), read_bytes=0, read_every_ns=1000000, ending='wait', urgent=False), Plan(writes=((1000000, 3750), (2000000, 10000), (2000000, 500), (2000000, 1), (2000000, 3750), (32000000, 500), (62000000, 182), (562000000, 1), (592000000, 1), (1092000000, 10000)), read_bytes=0, read_every_ns=0, ending='shutdown', urgent=True)), both_open=False), Talk(at_ns=0, opener=0, port=30, plans=(Plan(writes=((30000000, 80000), (530000000, 1)), read_bytes=0, read_every_ns=0, ending='shutdown', urgent=False), Plan(writes=((30000000, 1),), read_bytes=0, read_every_ns=0, ending='shutdown', urgent=False)), both_open=False)), lasts_ns=20000000000, offloads=(False, False))
+CASE = Case(
+    seed=4_008_349,
+    octets=True,
+    lines=(Line(), Line(jitter_ns=40_000_000)),
+    faults=(("burst-loss enter=1% leave=10% seed=407", "rate 300kbit queue 5kB"), ("reorder 20% seed=440 dir=in",)),
+    configs=(
+        Config(
+            receive_buffer_bytes=2_000,
+            send_buffer_bytes=64_000,
+            timestamps=False,
+            nagle=False,
+            delayed_ack_ns=0,
+            keepalive_idle_ns=1_000_000_000,
+            keepalive_interval_ns=1_000_000_000,
+        ),
+        Config(),
+    ),
+    talks=(
+        Talk(
+            at_ns=0,
+            opener=0,
+            port=187,
+            plans=(
+                Plan(read_every_ns=1_000_000, ending="wait"),
+                Plan(
+                    writes=(
+                        (1_000_000, 3_750),
+                        (2_000_000, 10_000),
+                        (2_000_000, 500),
+                        (2_000_000, 1),
+                        (2_000_000, 3_750),
+                        (32_000_000, 500),
+                        (62_000_000, 182),
+                        (562_000_000, 1),
+                        (592_000_000, 1),
+                        (1_092_000_000, 10_000),
+                    ),
+                    urgent=True,
+                ),
+            ),
+        ),
+        Talk(
+            at_ns=0,
+            opener=0,
+            port=30,
+            plans=(Plan(writes=((30_000_000, 80_000), (530_000_000, 1))), Plan(writes=((30_000_000, 1),))),
+        ),
+    ),
+)
 
 if __name__ == "__main__":
     print(play(CASE))

@@ -1,10 +1,47 @@
-"""Found by `tcpstack fuzz --seed 4071699 --cases 1`: Violation: sent twice, though nothing was lost: a: <Segment 36066>59 FIN,PSH,ACK seq=3437950885 ack=1346881521 wnd=1 len=1> (retransmission: third duplicate ACK)"""
+"""Violation: sent twice, though nothing was lost: a: <Segment 36066>59 FIN,PSH,ACK seq=3437950885 ack=1346881521 wnd=1
+len=1> (retransmission: third duplicate ACK)
+
+Found by `tcpstack fuzz --seed 4071699 --cases 1`.
+"""
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
 from tcpstack.sim.search import Case, Plan, Talk, play
 
-CASE = Case(seed=4071699, version=4, octets=True, routers=0, lines=(Line(rate_bps=10000000, delay_ns=20000000, jitter_ns=0, queue_bytes=None, queue_packets=None, mark_bytes=None), Line(rate_bps=None, delay_ns=0, jitter_ns=0, queue_bytes=None, queue_packets=None, mark_bytes=None)), faults=((), ()), configs=(Config(receive_buffer_bytes=1, receive_buffer_max_bytes=None, send_buffer_bytes=1, send_buffer_max_bytes=None, mss_default_v4=536, mss_default_v6=1220, window_scaling=True, sack=True, timestamps=False, nagle=True, delayed_ack_ns=40000000, rto_initial_ns=1000000000, rto_min_ns=200000000, rto_max_ns=120000000000, syn_r2_ns=180000000000, syn_received_r2_ns=60000000000, r1_retransmissions=3, r2_ns=300000000000, persist_max_ns=60000000000, swnd_override_ns=200000000, keepalive=False, keepalive_idle_ns=5000000000, keepalive_interval_ns=20000000000, keepalive_probes=9, time_wait_ns=60000000000, fin_wait_2_ns=60000000000, challenge_ack_ns=500000000, congestion='newreno', slow_start_after_idle=True, hop_limit=64, traffic_class=0), Config(receive_buffer_bytes=20000, receive_buffer_max_bytes=None, send_buffer_bytes=3000, send_buffer_max_bytes=None, mss_default_v4=536, mss_default_v6=1220, window_scaling=True, sack=False, timestamps=False, nagle=True, delayed_ack_ns=40000000, rto_initial_ns=1000000000, rto_min_ns=200000000, rto_max_ns=120000000000, syn_r2_ns=180000000000, syn_received_r2_ns=60000000000, r1_retransmissions=3, r2_ns=300000000000, persist_max_ns=60000000000, swnd_override_ns=200000000, keepalive=False, keepalive_idle_ns=1000000000, keepalive_interval_ns=1000000000, keepalive_probes=9, time_wait_ns=60000000000, fin_wait_2_ns=60000000000, challenge_ack_ns=500000000, congestion='newreno', slow_start_after_idle=True, hop_limit=64, traffic_class=0)), talks=(Talk(at_ns=0, opener=0, port=59, plans=(Plan(writes=((30000000, 1),), read_bytes=0, read_every_ns=0, ending='shutdown', urgent=False), Plan(writes=((0, 1), (0, 1), (0, 1), (0, 1), (0, 1)), read_bytes=0, read_every_ns=0, ending='shutdown', urgent=True)), both_open=False),), lasts_ns=60000000000, offloads=(False, False))
+CASE = Case(
+    seed=4_071_699,
+    octets=True,
+    lines=(Line(rate_bps=10_000_000, delay_ns=20_000_000), Line()),
+    configs=(
+        Config(
+            receive_buffer_bytes=1,
+            send_buffer_bytes=1,
+            timestamps=False,
+            keepalive_idle_ns=5_000_000_000,
+            keepalive_interval_ns=20_000_000_000,
+        ),
+        Config(
+            receive_buffer_bytes=20_000,
+            send_buffer_bytes=3_000,
+            sack=False,
+            timestamps=False,
+            keepalive_idle_ns=1_000_000_000,
+            keepalive_interval_ns=1_000_000_000,
+        ),
+    ),
+    talks=(
+        Talk(
+            at_ns=0,
+            opener=0,
+            port=59,
+            plans=(
+                Plan(writes=((30_000_000, 1),)),
+                Plan(writes=((0, 1), (0, 1), (0, 1), (0, 1), (0, 1)), urgent=True),
+            ),
+        ),
+    ),
+    lasts_ns=60_000_000_000,
+)
 
 if __name__ == "__main__":
     print(play(CASE))

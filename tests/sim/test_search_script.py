@@ -1,0 +1,43 @@
+"""A failing case as a script: it makes the case again, can be read, and says no more than the failure needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tcpstack.core.config import Config
+from tcpstack.device.pipe import Line
+from tcpstack.sim.search import Case, Plan, Talk, draw_case, shrink
+from tcpstack.sim.search.script import script_of, source_of
+
+HOSTILE = 'Violation: a: "quoted" \\ and ""' + ", and so on" * 30
+
+
+@pytest.mark.parametrize("seed", range(0, 1000, 37))
+def test_script_makes_the_same_case_again_in_lines_that_can_be_read(seed):
+    case = draw_case(seed)
+    script = script_of(case, seed, HOSTILE)
+    said = {"__name__": "kept"}
+    exec(script, said)
+    assert said["CASE"] == case
+    assert max(map(len, script.splitlines())) <= 120
+    assert f"--seed {seed} " in said["__doc__"]
+
+
+def test_what_is_so_by_default_is_not_said():
+    assert source_of(Case(seed=1, configs=(Config(), Config(sack=False)))) == (
+        "Case(seed=1, configs=(Config(), Config(sack=False)))"
+    )
+    assert source_of(Talk(0, 1, 7_000, (Plan(ending="wait"), Plan()))) == (
+        'Talk(at_ns=0, opener=1, port=7_000, plans=(Plan(ending="wait"), Plan()))'
+    )
+
+
+def test_settings_are_shrunk_one_by_one():
+    configs = (Config(sack=False, nagle=False, receive_buffer_bytes=1), Config(timestamps=False))
+    lines = (Line(rate_bps=1_000_000, queue_bytes=4_000, mark_bytes=3_000), Line(delay_ns=5))
+    case = replace(draw_case(3), configs=configs, lines=lines)
+    small = shrink(case, lambda each: not each.configs[0].sack and each.lines[0].mark_bytes is not None)
+    assert small.configs == (Config(sack=False), Config())
+    assert small.lines == (Line(mark_bytes=3_000), Line())
