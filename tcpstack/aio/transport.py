@@ -26,7 +26,7 @@ from .pseudo_socket import PseudoSocket, SocketAddress, socket_address
 MAX_READ_BYTES = 256 * 1024
 """The most that one data_received gets, as in asyncio's own transports."""
 
-
+_FAILED = object()
 _NO_EXTRA: dict[str, Any] = {}
 """What asyncio's base class would make a dictionary of its own for: get_extra_info() here does without."""
 
@@ -91,12 +91,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
     def start(self) -> None:
         """Call connection_made, then deliver what arrived before the protocol was there."""
         self._driver.attach(self, self._conn)
-        try:
-            self._protocol.connection_made(self)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._fatal_error(error, "Fatal error: protocol.connection_made() call failed.")
+        if self._call("connection_made", self) is _FAILED:
             return
         urgent = URGENT if self._conn.urgent_bytes else 0
         self.on_readiness(urgent | READABLE | EOF | (RESET if self._conn.error is not None else 0))
@@ -328,15 +323,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         self._end(conn.error)
 
     def _tell_urgent(self) -> None:
-        urgent_received = getattr(self._protocol, "urgent_received", None)
-        if self._closing or urgent_received is None:
-            return
-        try:
-            urgent_received(self._conn.urgent_bytes)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._fatal_error(error, "Fatal error: protocol.urgent_received() call failed.")
+        if not self._closing and hasattr(self._protocol, "urgent_received"):
+            self._call("urgent_received", self._conn.urgent_bytes)
 
     def _pull_resumed(self) -> None:
         self._pull_scheduled = False
@@ -351,18 +339,13 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
                 self._fill_buffer()
                 continue
             chunks = self._stack.receive(conn, MAX_READ_BYTES, self._driver.clock())
-            data = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
-            try:
-                self._protocol.data_received(data)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
+            self._call("data_received", bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks))
         if self._paused or self._closing:
             return
         if conn.eof_received and not self._eof_delivered:
             self._eof_delivered = True
-            self._deliver_eof()
+            if not self._call("eof_received"):
+                self.close()
         if conn.error is not None:
             self._end(conn.error)
 
@@ -385,23 +368,17 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             for chunk in self._stack.receive(self._conn, len(view), self._driver.clock()):
                 view[filled : filled + len(chunk)] = chunk
                 filled += len(chunk)
-        try:
-            self._protocol.buffer_updated(filled)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
+        self._call("buffer_updated", filled)
 
-    def _deliver_eof(self) -> None:
+    def _call(self, name: str, *args: object) -> Any:
+        """Tell the protocol. Where it raises, the connection is reset, and the result is _FAILED, which is true."""
         try:
-            keep_open = self._protocol.eof_received()
+            return getattr(self._protocol, name)(*args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._fatal_error(error, "Fatal error: protocol.eof_received() call failed.")
-            return
-        if not keep_open:
-            self.close()
+            self._fatal_error(error, f"Fatal error: protocol.{name}() call failed.")
+            return _FAILED
 
     def _fatal_error(self, error: BaseException, message: str) -> None:
         """The protocol failed: report it, unless it is an OSError (as asyncio), and reset the connection."""
