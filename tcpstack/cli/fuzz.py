@@ -6,17 +6,20 @@ import argparse
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import FrameType
 
-from ..sim.search import draw_case
+from ..sim.search import Case, draw_case
 from ..sim.search.script import script_of
 from ..sim.search.shrink import kind_of, shrink
 from .fuzz_search import WorkerDied, search
 from .fuzz_worker import Tally, failure_of
 
+SHRINKING_S = 30.0
 _SOMETHING_FOUND, _WORKER_DIED = 1, 2
 
 
@@ -33,13 +36,13 @@ def fuzz(options: argparse.Namespace) -> int:
     total = Tally()
     status = 0
     with _Signals() as signals:
+        keeper = _Keeper(directory, signals.caught)
         try:
             with closing(search(seed, options.cases, options.seconds, options.jobs, signals.caught)) as tallies:
                 for tally in tallies:
                     total.add(tally)
                     for failing, failure in tally.failures:
-                        print(f"seed {failing}: {failure}", flush=True)
-                        _keep(failing, failure, directory)
+                        keeper.keep(failing, failure)
         except KeyboardInterrupt:
             pass
         except WorkerDied as died:
@@ -99,16 +102,50 @@ def _check_writable(directory: Path) -> None:
                 each.rmdir()
 
 
-def _keep(seed: int, failure: str, directory: Path) -> None:
-    """Shrink the case of this seed, as far as it fails in the same way, and write it down."""
-    kind = kind_of(failure)
-    case = shrink(draw_case(seed), lambda candidate: kind_of(failure_of(candidate) or "") == kind)
-    failure = failure_of(case) or failure
-    path = directory / f"case_{seed}.py"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(script_of(case, seed, failure))
-    except OSError as error:
-        print(f"tcpstack: {path} could not be written: {error.strerror}; the case is {case!r}", file=sys.stderr)
-    else:
-        print(f"  shrunk and kept as {path}: {failure}", flush=True)
+class _Keeper:
+    """Writes down what was found, the first of each kind: shrunk, as far as that comes in SHRINKING_S seconds, and as
+    long as `is_over` does not say otherwise."""
+
+    def __init__(self, directory: Path, is_over: Callable[[], bool]) -> None:
+        self._directory = directory
+        self._is_over = is_over
+        self._kept: dict[str, Path] = {}
+
+    def keep(self, seed: int, failure: str) -> None:
+        kind = kind_of(failure)
+        if kind in self._kept:
+            print(f"seed {seed}: {failure} (as {self._kept[kind]})", flush=True)
+            return
+        print(f"seed {seed}: {failure}", flush=True)
+        path = self._kept[kind] = self._directory / f"case_{seed}.py"
+        case = draw_case(seed)
+        if not self._write(path, case, seed, failure):
+            return
+        print(f"  kept as {path}; shrinking it, for {SHRINKING_S:g} s at most", flush=True)
+        until = time.monotonic() + SHRINKING_S
+
+        def fails(candidate: Case) -> bool:
+            nonlocal failure
+            if self._is_over() or time.monotonic() >= until:
+                return False
+            found = failure_of(candidate)
+            if found is None or kind_of(found) != kind:
+                return False
+            failure = found
+            return self._write(path, candidate, seed, failure)
+
+        shrink(case, fails)
+        print(f"  shrunk to {failure}", flush=True)
+
+    def _write(self, path: Path, case: Case, seed: int, failure: str) -> bool:
+        """Whole or not at all: a second Ctrl-C may come at any time."""
+        script = script_of(case, seed, failure)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.write_text(script)
+            unfinished.replace(path)
+        except OSError as error:
+            print(f"tcpstack: {path} could not be written: {error.strerror}; it would be\n{script}", file=sys.stderr)
+            return False
+        return True

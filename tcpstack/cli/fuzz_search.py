@@ -36,7 +36,7 @@ def search(
             batch = None if is_over() or time.monotonic() >= until else next(batches, None)
             if batch is None:
                 selector.unregister(worker)
-            worker.start(batch)
+            worker.start(batch, until)
 
         try:
             for _ in range(jobs if cases is None else min(jobs, -(-cases // _BATCH_CASES))):
@@ -84,14 +84,14 @@ class _Worker:
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
-    def start(self, batch: tuple[int, int] | None) -> None:
-        """Let it play a batch; None: there are no more."""
+    def start(self, batch: tuple[int, int] | None, until: float) -> None:
+        """Let it play a batch, as far as it comes before it is `until`; None: there are no more."""
         assert self._process.stdin is not None
         self.batch = batch
         if batch is None:
             return
         with suppress(BrokenPipeError):  # it has died: `answer` tells
-            self._process.stdin.write("{} {}\n".format(*batch))
+            self._process.stdin.write("{} {} {}\n".format(*batch, until))
             self._process.stdin.flush()
 
     def answer(self) -> Tally | None:

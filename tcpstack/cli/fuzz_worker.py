@@ -1,4 +1,4 @@
-"""A process that plays cases for `tcpstack fuzz`: a line "START COUNT" in, a tally as JSON out, again and again.
+"""A process that plays cases for `tcpstack fuzz`: a line "START COUNT UNTIL" in, a tally as JSON out, again and again.
 
 It is run as a program of its own, and never outlives the one that started it.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 
 from ..sim.search import Case, draw_case, play
@@ -45,10 +46,12 @@ def failure_of(case: Case, tally: Tally | None = None) -> str | None:
     return None
 
 
-def play_batch(start: int, count: int) -> Tally:
-    """The cases of `count` seeds from `start` on."""
+def play_batch(start: int, count: int, until: float) -> Tally:
+    """The cases of `count` seeds from `start` on; once it is `until` by time.monotonic(), no further ones."""
     tally = Tally()
     for seed in range(start, start + count):
+        if tally.cases and time.monotonic() >= until:
+            break
         tally.cases += 1
         failure = failure_of(draw_case(seed), tally)
         if failure is not None:
@@ -61,9 +64,9 @@ def main(parent: int) -> None:
     if os.getppid() != parent:
         return  # it has ended already
     for line in sys.stdin:
-        start, count = map(int, line.split())
+        start, count, until = line.split()
         # In one write, also where PYTHONUNBUFFERED is set: whoever has seen half a line waits for the rest.
-        sys.stdout.write(json.dumps(asdict(play_batch(start, count))) + "\n")
+        sys.stdout.write(json.dumps(asdict(play_batch(int(start), int(count), float(until)))) + "\n")
         sys.stdout.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tcpstack.cli import fuzz as fuzz_command
-from tcpstack.cli import fuzz_search, main
+from tcpstack.cli import fuzz_search, fuzz_worker, main
 from tcpstack.cli.fuzz_worker import Tally
 from tcpstack.sim.search.shrink import kind_of
 
@@ -136,7 +138,7 @@ def test_answer_of_a_process_is_one_write_however_python_buffers() -> None:
     with subprocess.Popen(words, cwd=PROJECT, env=env, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write("7 1\n")
+        process.stdin.write("7 1 inf\n")
         process.stdin.flush()
         assert process.stdout.readline().endswith("}\n")
         assert "\nsyscw: 1\n" in Path(f"/proc/{process.pid}/io").read_text()
@@ -196,8 +198,61 @@ def test_shrinking_keeps_to_the_failure_that_was_found(
 
     assert main(["fuzz", "--cases", "1", "--save", str(tmp_path)]) == 1
 
-    assert "case_2.py: Violation: one: left behind: 1 SYN records" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[1:-1] == [
+        "seed 2: Violation: one: left behind: 3 SYN records",
+        f"  kept as {tmp_path}/case_2.py; shrinking it, for 30 s at most",
+        "  shrunk to Violation: one: left behind: 3 SYN records",
+    ]
     assert (tmp_path / "case_2.py").read_text().count("Talk(") == 2
+    assert [each.name for each in tmp_path.iterdir()] == ["case_2.py"]
+
+
+def test_find_is_kept_before_it_is_shrunk_and_each_smaller_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that nothing is lost when the search is ended meanwhile."""
+    plays = itertools.count()
+
+    def failure_of(case, tally=None):
+        if next(plays) == 1:
+            raise KeyboardInterrupt
+        return "Violation: stuck for ever"
+
+    monkeypatch.setattr(fuzz_command, "failure_of", failure_of)
+    monkeypatch.setattr(fuzz_command, "draw_case", lambda seed: replace(case_of_two_talks(seed), routers=1))
+
+    with pytest.raises(KeyboardInterrupt):
+        fuzz_command._Keeper(tmp_path, lambda: False).keep(2, "Violation: stuck for ever")
+
+    (kept,) = tmp_path.iterdir()
+    assert kept.read_text().count("Talk(") == 1
+    assert "  kept as" in capsys.readouterr().out
+
+
+def test_search_that_is_to_end_shrinks_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_command, "failure_of", lambda case, tally=None: pytest.fail("played"))
+
+    fuzz_command._Keeper(tmp_path, lambda: True).keep(2, "Violation: stuck for ever")
+
+    assert (tmp_path / "case_2.py").exists()
+
+
+def test_of_each_kind_one_find_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fuzz_command, "SHRINKING_S", 0.0)
+    keeper = fuzz_command._Keeper(tmp_path, lambda: False)
+    for seed, failure in ((1, "Violation: stuck for 3 s"), (2, "Violation: stuck for 4 s"), (3, "KeyError: 7")):
+        keeper.keep(seed, failure)
+
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["case_1.py", "case_3.py"]
+    assert f"seed 2: Violation: stuck for 4 s (as {tmp_path}/case_1.py)\n" in capsys.readouterr().out
+
+
+def test_batch_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken engine can take minutes for what takes milliseconds."""
+    assert fuzz_worker.play_batch(1, 20, until=0.0).cases == 1
+    assert fuzz_worker.play_batch(1, 2, until=float("inf")).cases == 2
 
 
 def case_of_two_talks(seed: int):

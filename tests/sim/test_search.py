@@ -36,12 +36,12 @@ def test_cases_that_were_found_before_hold():
 
 def test_case_that_was_kept_fails_as_long_as_the_bug_is_there(monkeypatch, tmp_path):
     plant_swapped_octets(monkeypatch)
-    monkeypatch.setattr(fuzz, "shrink", lambda case, _: case)
+    monkeypatch.setattr(fuzz, "SHRINKING_S", 0.0)
     for seed in range(1000):
         failure = fuzz.failure_of(draw_case(seed))
         if failure is not None:
             break
-    fuzz._keep(seed, failure, tmp_path)
+    fuzz._Keeper(tmp_path, lambda: False).keep(seed, failure)
     with pytest.raises(pytest.fail.Exception, match=rf"case_{seed}\.py: Violation: "):
         play_kept(tmp_path)
     monkeypatch.undo()
