@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from .fault_errors import FaultRuleError as FaultRuleError
@@ -61,7 +62,9 @@ def parse_rule(text: str) -> Rule:
     verb = words[0].group()
     form = FORMS.get(verb)
     if form is None:
-        raise FaultRuleError(f"there is no rule '{verb}': it is {_either(FORMS)}", text, *words[0].span())
+        meant = get_close_matches(verb.lower(), FORMS, n=1)
+        hint = f" (do you mean {meant[0]}?)" if meant else ""
+        raise FaultRuleError(f"there is no rule '{verb}'{hint}: it is {_either(FORMS)}", text, *words[0].span())
     arguments = _Reading(text, verb, form).read(words[1:])
     try:
         return form.rule(**arguments, written=text)
@@ -136,13 +139,16 @@ _CHANCE = Slot("probability", "a percentage from 0% to 100%, such as 2.5%", read
 _TIME = Slot("delay_ns", "a time such as 40ms (in us, ms or s)", TIME.read, units=TIME)
 _JITTER = Slot("jitter_ns", "a time such as 5ms (in us, ms or s)", TIME.read, "jitter", units=TIME)
 _RATE = Slot(
-    "rate_bps", "a rate such as 10mbit (in kbit, mbit or gbit)", lambda word: RATE.read(word) or None, units=RATE
+    "rate_bps",
+    "a rate above 0 such as 10mbit (in kbit, mbit or gbit)",
+    lambda word: RATE.read(word) or None,
+    units=RATE,
 )
 _QUEUE_BYTES = Slot("queue_bytes", "a size such as 64kB (in B, kB or MB)", SIZE.read, "queue", units=SIZE)
 _QUEUE_PACKETS = Slot("queue_packets", "a number of packets such as 50p", PACKETS.read, "queue", units=PACKETS)
 _MARK = Slot("mark_bytes", "a size such as 30kB (in B, kB or MB)", SIZE.read, "mark", units=SIZE)
 _AFTER = Slot("after_ns", "after=TIME such as after=2s", TIME.read, "after=", units=TIME)
-_FOR = Slot("for_ns", "for=TIME such as for=5s", lambda word: TIME.read(word) or None, "for=", units=TIME)
+_FOR = Slot("for_ns", "for=TIME above 0 such as for=5s", lambda word: TIME.read(word) or None, "for=", units=TIME)
 _MTU = Slot("mtu", "a number of octets from 68 to 65535", _whole(68, 65_535))
 _SILENT = Slot("silent", "silent", {"silent": True}.get)
 _OPTION = Slot("option", f"option={_either(OPTION_KINDS)}", _one_of(OPTION_KINDS), "option=")
@@ -153,7 +159,7 @@ _ENTER = Slot("enter", "enter=P%", read_percentage, "enter=")
 _LEAVE = Slot("leave", "leave=P%", read_percentage, "leave=")
 _LOSS_IN_GOOD = Slot("loss_in_good", "loss-in-good=P%", read_percentage, "loss-in-good=")
 _LOSS_IN_BAD = Slot("loss_in_bad", "loss-in-bad=P%", read_percentage, "loss-in-bad=")
-_NTH = Slot("nth", "nth=N, nth=N..M or nth=N.., counted from 1", _read_nth, "nth=")
+_NTH = Slot("nth", "nth=N, nth=N..M (M not below N) or nth=N.., counted from 1", _read_nth, "nth=")
 _SEED = Slot("seed", f"seed=N from 0 to {LARGEST}", read_whole, "seed=")
 _DIRECTION = Slot("direction", "dir=in or dir=out", _one_of((IN, OUT)), "dir=")
 
@@ -236,6 +242,9 @@ class _Reading:
             self.arguments[slot.argument] = found
             return
         why_not = next((slot.units.why_not(word) for slot in slots if slot.units is not None), "")
+        parted = re.match(r" ([A-Za-z%]+)", self.text[end:])
+        if parted and any(slot.read(word + parted[1]) is not None for slot in slots):
+            why_not = f": without the space, {word}{parted[1]}"
         allowed = _either(slot.allowed for slot in slots)
         raise self._error(f"{where} takes {allowed}, not '{word}'{why_not}", at, end)
 

@@ -31,7 +31,7 @@ PROJECT = Path(__file__).parents[2]
         (["doctor", "--", "true"], "doctor runs no command: leave out what follows '--'"),
         (["nc", "10.9.0.1", "0"], "0 is not a port: 1 to 65535, or the name of a service"),
         (["nc", "-l", "0"], "0 is not a port: 1 to 65535, or the name of a service"),
-        (["nc", "--fault", "dorp syn", "-l", "9"], "there is no rule 'dorp': it is drop, "),
+        (["nc", "--fault", "dorp syn", "-l", "9"], "there is no rule 'dorp' (do you mean drop?): it is drop, "),
         (["nc", "--address", "10.9.0.300/24", "-l", "9"], "'10.9.0.300/24' is not an address with a prefix length"),
         (["run", "--address", "10.9.0.2/33", "--", "true"], "'10.9.0.2/33' is not an address with a prefix length"),
         (["run", "--trace", "/proc/x/y", "--", "true"], "there is no directory '/proc/x'"),
