@@ -114,8 +114,10 @@ class Connection(TransmissionControlBlock):
         self.send(data)
         sender = self._sender
         if len(data):
+            # An acknowledgement that tells of nothing new is a duplicate to the peer (RFC 5681 2).
+            news = not self._output.points_its_furthest
             sender.up = sender.buffer.end
-            if sender.una > sender.iss:
+            if news and sender.una > sender.iss:
                 self._acks.owe("URG: urgent text waits to be sent")  # where it does: else this goes with the text
 
     # ------------------------------------------------------------------ 3.10.3 RECEIVE

@@ -138,6 +138,11 @@ class Output:
         """SEG.UP: SND.UP from SEG.SEQ on, or as far as the field reaches; a later segment's reaches further."""
         return min(self._sender.up - seq, 0xFFFF)
 
+    @property
+    def points_its_furthest(self) -> bool:
+        """Whether an acknowledgement that leaves now tells of urgent text as far on as the field reaches."""
+        return self._sender.up - self._ack_seq() >= 0xFFFF
+
     def _ack_seq(self) -> int:
         # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT
         # past a closed window, and an ACK or RST that stands there is unacceptable: the peer would not hear it.

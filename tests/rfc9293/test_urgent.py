@@ -108,6 +108,18 @@ def test_urgent_text_is_told_at_once_where_the_peers_window_is_closed() -> None:
 
 
 @pytest.mark.rfc9293("MUST-30")
+def test_urgent_text_beyond_what_the_pointer_reaches_is_not_told_again() -> None:
+    """The segment would say what the one before it said, and three such are taken for a loss (RFC 5681 2)."""
+    host = Scripted()
+    connection = host.established(wnd=0)
+    [told] = send_urgent(host, connection, bytes(65_534))
+    assert told.up == 65_534
+    [told] = send_urgent(host, connection, bytes(65_536))
+    assert told.up == 65_535
+    assert send_urgent(host, connection, b"more") == []
+
+
+@pytest.mark.rfc9293("MUST-30")
 def test_every_acknowledgement_carries_urg_while_urgent_text_waits() -> None:
     host = Scripted(config=Config(delayed_ack_ns=0))
     connection = host.established(wnd=0)
