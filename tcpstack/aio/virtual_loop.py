@@ -36,9 +36,13 @@ _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 QUIET_NS = 24 * 3600 * SECOND_NS
 """So long without a program's step, and with none of its timers set: what still happens is TCP probing for ever."""
 SPIN_TURNS = 10_000
-"""Turns without a rest after which time passes all the same: whoever polls with sleep(0) waits for something."""
+"""So many turns in which tasks do nothing but yield, and time comes to the next happening all the same: whoever polls
+with sleep(0) waits for something."""
 LIVELOCK_TURNS = 1_000_000
-"""Turns without a rest, and without anything that time could bring, after which the programs are given up."""
+"""So many turns without a rest, whatever is done in them, and each brings the next happening; where there is none, the
+programs are given up."""
+_STEP = "TaskStepMethWrapper"
+"""asyncio's type for a task's step that nobody but the task asked for: its first, and those behind a bare yield."""
 COLLECT_TURNS = 20_000
 """The garbage collector runs every so many turns, so that finalizers run at the same point in every run."""
 
@@ -84,6 +88,8 @@ class VirtualLoop(RefusingLoop):
         self._active_ns = self.clock.now_ns  # when a program last did something
         self._turns = 0
         self._turns_without_rest = 0
+        self._turns_without_help = 0  # by anything that could have happened
+        self._turns_of_yields = 0
 
     # Time
 
@@ -142,7 +148,7 @@ class VirtualLoop(RefusingLoop):
 
     def run_forever(self) -> None:
         with self.outside:
-            self._turns_without_rest = 0
+            self._turns_without_rest = self._turns_without_help = 0
             super().run_forever()
             self._raise_failure()
 
@@ -150,25 +156,29 @@ class VirtualLoop(RefusingLoop):
         clock, ready = self.clock, self._ready
         self._take_stock()
         if not ready and not self._stopping:
-            self._turns_without_rest = 0
+            self._turns_without_rest = self._turns_without_help = 0
             self._let_time_pass()
-        elif self._turns_without_rest > SPIN_TURNS:
+        elif self._turns_of_yields > SPIN_TURNS or self._turns_without_rest > LIVELOCK_TURNS:
             self._spin()
         while clock.next_ns == clock.now_ns:
             clock.step()
+        only_yields = True
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:
                 continue
+            only_yields = only_yields and type(handle._callback).__name__ == _STEP  # type: ignore[attr-defined]
             if type(getattr(handle._callback, "__self__", None)) is not Driver:  # type: ignore[attr-defined]
                 self._active_ns = clock.now_ns
             handle._run()
+        self._turns_of_yields = self._turns_of_yields + 1 if only_yields else 0
 
     def _take_stock(self) -> None:
         """Once a turn."""
         self._raise_failure()
         self.outside.readings = 0
         self._turns_without_rest += 1
+        self._turns_without_help += 1
         self._turns += 1
         if self._turns % COLLECT_TURNS == 0:
             gc.collect()
@@ -194,8 +204,9 @@ class VirtualLoop(RefusingLoop):
 
     def _spin(self) -> None:
         if self.clock.next_ns is not None:
+            self._turns_of_yields = self._turns_without_help = 0
             self._let_time_pass()
-        elif self._turns_without_rest > LIVELOCK_TURNS:
+        elif self._turns_without_help > LIVELOCK_TURNS:
             self.give_up("programs keep the loop busy, and nothing can happen that they could be waiting for")
 
     def give_up(self, headline: str) -> NoReturn:

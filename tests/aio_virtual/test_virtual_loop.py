@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tcpstack.aio import virtual_loop
-from tcpstack.aio.virtual import DeadlockError, NotVirtual, VirtualLoop
+from tcpstack.aio.virtual import DeadlockError, NotVirtual, Simulation, VirtualLoop
 from tcpstack.aio.virtual_loop import COLLECT_TURNS, SPIN_TURNS
 from tcpstack.aio.virtual_outside import EPOCH_NS, MOST_READINGS
 
@@ -160,6 +160,68 @@ def test_who_polls_with_sleep_0_is_met_by_what_time_brings():
         return turns > SPIN_TURNS, time.monotonic()
 
     assert run(program()) == (True, 11.0)
+
+
+def test_work_in_memory_takes_no_time_however_long():
+    async def program() -> float:
+        queue: asyncio.Queue[int] = asyncio.Queue(1)
+
+        async def produce() -> None:
+            for item in range(SPIN_TURNS):
+                await queue.put(item)
+
+        producing = asyncio.create_task(produce())
+        async with asyncio.timeout(1):
+            for _ in range(SPIN_TURNS):
+                await queue.get()
+        await producing
+        return time.monotonic()
+
+    assert run(program()) == 1.0
+
+
+def test_yields_of_a_program_that_computes_bring_one_happening_in_very_many():
+    async def program() -> int:
+        beats = 0
+
+        async def beat() -> None:
+            nonlocal beats
+            while True:
+                await asyncio.sleep(5)
+                beats += 1
+
+        beating = asyncio.create_task(beat())
+        for _ in range(4 * SPIN_TURNS):
+            await asyncio.sleep(0)
+        beating.cancel()
+        return beats
+
+    assert run(program()) <= 4
+
+
+def test_programs_that_only_wake_each_other_up_for_ever_come_to_their_limit(monkeypatch):
+    monkeypatch.setattr(virtual_loop, "LIVELOCK_TURNS", 2 * SPIN_TURNS)
+
+    async def program() -> None:
+        queue: asyncio.Queue[None] = asyncio.Queue()
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(5)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(beat())
+            for _ in range(2):
+                group.create_task(pass_on(queue))
+            queue.put_nowait(None)
+
+    async def pass_on(queue: asyncio.Queue[None]) -> None:
+        while True:
+            queue.put_nowait(await queue.get())
+            await asyncio.sleep(0)
+
+    with Simulation(within_s=60) as sim, pytest.raises(TimeoutError, match="have not finished after 60 s"):
+        sim.run(program())
 
 
 def test_due_timers_come_between_the_turns_of_a_busy_program():
