@@ -28,7 +28,11 @@ class Router:
         self._network = network
 
     def deliver(self, packet: Packet, link: Link) -> None:
-        """A packet has come along the link: it goes on at once."""
+        """A packet has come along the link: it goes on at once. One with a damaged header is dropped in silence (RFC
+        1812 5.2.2), so that what a fault rule broke is not mended on the way."""
+        if not routing.has_a_right_header(packet):
+            self._refuse(packet, "damaged header", None)
+            return
         passed = routing.with_hop_counted(packet)
         source = self.address if len(routing.destination_of(packet)) == 4 else self.address6
         onward = self._network.link_towards(self, routing.destination_of(packet))

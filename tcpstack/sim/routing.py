@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core.segment import Segment
 from ..wire import icmp
+from ..wire.checksum import ones_complement_sum
 from ..wire.icmp import IcmpMessage
 from ..wire.objects import ObjectPacket, decode, wire_packet
 from ..wire.packet import Packet
@@ -24,6 +25,15 @@ def destination_of(packet: Packet) -> bytes:
         return packet.content.dst
     data = packet.buffers[0]
     return bytes(data[16:20] if data[0] >> 4 == 4 else data[24:40])
+
+
+def has_a_right_header(packet: Packet) -> bool:
+    """Whether the checksum of an IPv4 header is right. IPv6 has none, and an object's header cannot be wrong."""
+    if isinstance(packet, ObjectPacket):
+        return True
+    data = packet.buffers[0]
+    length = (data[0] & 15) * 4
+    return data[0] >> 4 != 4 or (20 <= length <= len(data) and ones_complement_sum((data[:length],)) == 0xFFFF)
 
 
 def with_hop_counted(packet: Packet) -> Packet | None:

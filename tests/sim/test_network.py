@@ -155,6 +155,22 @@ def test_address_that_nobody_has_is_unreachable(codec, prefix):
     assert [error.errno for error in errors] == [errno.EHOSTUNREACH if len(nobody) == 4 else errno.ENETUNREACH]
 
 
+@pytest.mark.parametrize("routers", [0, 1])
+def test_damaged_ip_header_is_not_mended_on_the_way(routers):
+    """Nobody is told: whose packet it was, its header does not say."""
+    network = Network(seed=1, codec=DPKT)
+    a = network.host("a", "10.0.0.1/24", faults=["corrupt 100% data dir=out"])
+    b = network.host("b", "10.0.0.2/24")
+    router = network.router("r")
+    for left, right in pairwise([a, *([router] * routers), b]):
+        network.link(left, right)
+    Transfer(network, a, b, b"x")
+    network.run(seconds=250)
+    damaged = router.counters["damaged header"] if routers else b.stack.counters["ip_bad_checksum"]
+    assert damaged > 0
+    assert (b.stack.counters["ip_bad_checksum"], b.stack.counters["ip_fragment"]) == (0 if routers else damaged, 0)
+
+
 @CODECS
 @FAMILIES
 def test_router_says_too_big_and_passes_smaller_packets(codec, prefix):
