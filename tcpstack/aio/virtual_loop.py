@@ -160,8 +160,8 @@ class VirtualLoop(RefusingLoop):
             self._let_time_pass()
         elif self._turns_of_yields > SPIN_TURNS or self._turns_without_rest > LIVELOCK_TURNS:
             self._spin()
-        while clock.next_ns == clock.now_ns:
-            clock.step()
+        while clock.step(clock.now_ns):
+            pass
         only_yields = True
         for _ in range(len(ready)):
             handle = ready.popleft()

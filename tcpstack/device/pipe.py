@@ -67,8 +67,11 @@ class Pipe(Generic[T]):
 
     def congested(self, now_ns: int) -> bool:
         """Whether what is put now is to carry a congestion mark, if it can."""
+        mark_bytes = self.line.mark_bytes
+        if mark_bytes is None:
+            return False
         self._begin(now_ns)
-        return self.line.mark_bytes is not None and self._waiting_bytes >= self.line.mark_bytes
+        return self._waiting_bytes >= mark_bytes
 
     def put(self, thing: T, size: int, now_ns: int) -> bool:
         """Send a thing of `size` octets. False where the queue has no room: it is lost."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 START_NS = 1_000_000_000
 """Virtual time begins at one second, so that "never yet" (0) and "at the beginning" differ."""
@@ -27,11 +27,6 @@ class Happening:
         """Whether it is still to happen."""
         return self._callback is not None
 
-    def happen(self) -> None:
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
-
 
 class Clock:
     """`now_ns` is monotonic virtual time. What is due at the same instant happens in the order it was asked for.
@@ -50,9 +45,11 @@ class Clock:
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Happening:
         """Have `callback()` called when it is `when_ns`; at the present instant, after what is due already, where
         that is past."""
-        happening = Happening(max(when_ns, self.now_ns), callback)
-        self._count += 1
-        heapq.heappush(self._heap, (happening.when_ns, self._count, happening))
+        if when_ns < self.now_ns:
+            when_ns = self.now_ns
+        happening = Happening(when_ns, callback)
+        self._count = count = self._count + 1
+        heappush(self._heap, (when_ns, count, happening))
         return happening
 
     def call_after(self, delay_ns: int, callback: Callable[[], None]) -> Happening:
@@ -64,23 +61,31 @@ class Clock:
         """When the next thing is due; None where nothing will ever happen again."""
         heap = self._heap
         while heap and not heap[0][2].pending:
-            heapq.heappop(heap)
+            heappop(heap)
         return heap[0][0] if heap else None
 
-    def step(self) -> bool:
-        """Let the next thing happen, and time come to it. False where there is none."""
-        if self.next_ns is None:
-            return False
-        when_ns, _, happening = heapq.heappop(self._heap)
-        self.now_ns = when_ns
-        self.happened += 1
-        happening.happen()
-        return True
+    def step(self, until_ns: int | None = None) -> bool:
+        """Let the next thing happen, and time come to it. False where there is none, or none by `until_ns`."""
+        heap = self._heap
+        while heap:
+            when_ns, _, happening = heap[0]
+            callback = happening._callback
+            if callback is not None:
+                if until_ns is not None and when_ns > until_ns:
+                    return False
+                heappop(heap)
+                happening._callback = None
+                self.now_ns = when_ns
+                self.happened += 1
+                callback()
+                return True
+            heappop(heap)
+        return False
 
     def run(self, until_ns: int | None = None) -> None:
         """Let everything happen that is due up to and including `until_ns`, which it then is; all there is, where
         that is None."""
-        while (when_ns := self.next_ns) is not None and (until_ns is None or when_ns <= until_ns):
-            self.step()
+        while self.step(until_ns):
+            pass
         if until_ns is not None and until_ns > self.now_ns:
             self.now_ns = until_ns

@@ -60,6 +60,7 @@ class SimHost:
         self.stack.send_packet = self._device.send
         self._device.on_ready = self._schedule_turn
         self._turn_scheduled = False
+        self._in_turn = False
         self._timer: Happening | None = None
 
     @property
@@ -113,9 +114,14 @@ class SimHost:
 
     def _turn(self) -> None:
         self._turn_scheduled = False
-        packets = self._device.receive(BATCH_PACKETS, self._clock.now_ns)
+        now_ns = self._clock.now_ns
+        packets = self._device.receive(BATCH_PACKETS, now_ns)
         if packets:
-            self.stack.on_packets(packets, self._clock.now_ns)
+            self._in_turn = True
+            try:
+                self.stack.on_packets(packets, now_ns)
+            finally:
+                self._in_turn = False
         self._look_ahead()
 
     def _on_timer(self) -> None:
@@ -124,17 +130,25 @@ class SimHost:
         if (due_ns := self._device.deadline_ns) is not None and due_ns <= now_ns:
             self._device.on_timer(now_ns)
         if (due_ns := self.stack.deadline_ns) is not None and due_ns <= now_ns:
-            self.stack.on_timer(now_ns)
+            self._in_turn = True
+            try:
+                self.stack.on_timer(now_ns)
+            finally:
+                self._in_turn = False
         self._look_ahead()
 
     def _look_ahead(self) -> None:
-        """Be called when the earliest deadline has come, unless that is arranged for then or before."""
-        deadlines = [at for at in (self.stack.deadline_ns, self._device.deadline_ns) if at is not None]
-        if not deadlines:
+        """Be called when the earliest deadline has come, unless that is arranged for then or before, or a turn is under
+        way: it looks ahead when it is over."""
+        if self._in_turn:
             return
-        due_ns = max(min(deadlines), self._clock.now_ns)
+        due_ns, held_ns = self.stack.deadline_ns, self._device.deadline_ns
+        if held_ns is not None and (due_ns is None or held_ns < due_ns):
+            due_ns = held_ns
+        if due_ns is None:
+            return
         if self._timer is not None:
-            if self._timer.when_ns <= due_ns:
+            if self._timer.when_ns <= max(due_ns, self._clock.now_ns):
                 return
             self._timer.cancel()
         self._timer = self._clock.call_at(due_ns, self._on_timer)

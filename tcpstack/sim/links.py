@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..core.events import Tracer
 from ..device.fault_octets import with_congestion_marked
 from ..device.pipe import Line, Pipe
-from ..wire.packet import NO_OFFLOAD, Packet
+from ..wire.packet import CHECKSUM_PARTIAL, NO_OFFLOAD, Packet
 from ..wire.segmentation import wire_packets
 from .offload import joined, wire_size
 from .router import Router
@@ -38,15 +38,15 @@ class Interface:
         self.link: Link | None = None
         self.tracer: Tracer | None = None
         self._network = network
-        self._arrived: deque[Packet] = deque()
+        self._arrived: list[Packet] = []
 
     def fileno(self) -> int:
         return -1
 
     def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
         arrived = self._arrived
-        packets = [arrived.popleft() for _ in range(min(max_packets, len(arrived)))]
-        if arrived and self.on_ready is not None:
+        packets, self._arrived = arrived[:max_packets], arrived[max_packets:]
+        if self._arrived and self.on_ready is not None:
             self.on_ready()
         return joined(packets) if self.offload.checksum else packets
 
@@ -97,6 +97,8 @@ class Link:
     def send(self, source: Node, packet: Packet) -> bool:
         """A packet enters at the end that is `source`. False where the queue has no room for it, or for a part."""
         there = 0 if source is self.ends[0] else 1
+        if not packet.gso_size and packet.checksum != CHECKSUM_PARTIAL:
+            return self._put(packet, there)
         sent = True
         for each in (packet,) if self._carries_whole(packet, there) else wire_packets(packet):
             sent = self._put(each, there) and sent
@@ -119,14 +121,15 @@ class Link:
 
     def _put(self, packet: Packet, there: int) -> bool:
         clock = self._network.clock
-        if wire_size(packet) > self.mtu:
+        size = len(packet)
+        if (wire_size(packet) if packet.gso_size else size) > self.mtu:
             self._lose(packet, "above the link's MTU")
             return False
         pipe = self._pipes[there]
         if pipe.congested(clock.now_ns):
             self.counters["met congestion"] += 1
             packet = with_congestion_marked(packet) or packet
-        if not pipe.put(packet, len(packet), clock.now_ns):
+        if not pipe.put(packet, size, clock.now_ns):
             self._lose(packet, "queue full")
             return False
         arrives_ns = pipe.last_arrival_ns

@@ -144,10 +144,8 @@ class Network:
         nothing will ever happen again."""
         limit_ns = self.clock.now_ns + round(seconds * SECOND_NS)
         while not condition():
-            next_ns = self.clock.next_ns
-            if next_ns is None or next_ns > limit_ns:
+            if not self.clock.step(limit_ns):
                 return False
-            self.clock.step()
         return True
 
     def next_packet_id(self) -> int:

@@ -7,7 +7,8 @@ capture). Packets of octets go through dpkt_codec as ever, so both kinds can be 
 
 from __future__ import annotations
 
-from ..core.segment import Segment
+from ..core.handshake import TIMESTAMPS_BYTES
+from ..core.segment import Options, Segment, TimestampsAlone
 from . import dpkt_codec, icmp
 from .codec import Codec
 from .dpkt_codec import encode_options
@@ -25,16 +26,18 @@ class ObjectPacket(Packet):
     __slots__ = ("content", "hop_limit", "size", "traffic_class")
 
     def __init__(self, content: Segment | IcmpMessage, hop_limit: int = 64, traffic_class: int = 0) -> None:
-        gso_size = content.gso_size if isinstance(content, Segment) else 0
-        super().__init__((), CHECKSUM_VERIFIED, gso_size, content.packet_id)
+        self.buffers = ()
+        self.checksum = CHECKSUM_VERIFIED
+        self.id = content.packet_id
         self.content = content
         self.hop_limit = hop_limit
         self.traffic_class = traffic_class
         header = 20 if len(content.src) == 4 else 40
         if isinstance(content, Segment):
-            options = len(encode_options(content.options)) if content.options is not None else 0
-            self.size = header + _TCP_HEADER_BYTES + options + content.payload_len
+            self.gso_size = content.gso_size
+            self.size = header + _TCP_HEADER_BYTES + _options_bytes(content.options) + content.payload_len
         else:
+            self.gso_size = 0
             self.size = header + 4 + len(content.body)
 
     @property
@@ -47,6 +50,12 @@ class ObjectPacket(Packet):
 
     def data(self) -> bytes:
         return wire_packet(self).data()
+
+
+def _options_bytes(options: Options | None) -> int:
+    if options is None:
+        return 0
+    return TIMESTAMPS_BYTES if type(options) is TimestampsAlone else len(encode_options(options))
 
 
 def wire_packet(packet: Packet) -> Packet:

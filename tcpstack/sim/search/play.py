@@ -286,8 +286,7 @@ class _Player:
         clock, begun = self.network.clock, self.network.clock.happened
         until_ns = clock.now_ns + duration_ns
         allowed = EVENTS_PER_SECOND * (1 + duration_ns // SECOND_NS)
-        while (next_ns := clock.next_ns) is not None and next_ns <= until_ns:
-            clock.step()
+        while clock.step(until_ns):
             if clock.happened - begun > allowed:
                 raise Violation(f"{allowed} events in under {duration_ns / SECOND_NS} simulated seconds")
         if clock.next_ns is None:
