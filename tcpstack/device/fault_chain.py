@@ -97,6 +97,7 @@ class FaultChain:
             self._stages.insert(0, stage)
             onward = stage.take
         self._enter = onward
+        self._holding = [stage for stage in self._stages if stage.HOLDS]
 
     def put(self, packet: Packet, direction: str, now_ns: int) -> bool:
         """A packet comes from the end where it was sent: IN means towards the stack. False where `deliver` would not
@@ -109,13 +110,17 @@ class FaultChain:
     @property
     def deadline_ns(self) -> int | None:
         """When the next packet that is held back is due, or None."""
-        deadlines = [due_ns for stage in self._stages if (due_ns := stage.deadline_ns) is not None]
-        return min(deadlines, default=None)
+        earliest_ns = None
+        for stage in self._holding:
+            due_ns = stage.deadline_ns
+            if due_ns is not None and (earliest_ns is None or due_ns < earliest_ns):
+                earliest_ns = due_ns
+        return earliest_ns
 
     def on_timer(self, now_ns: int) -> None:
         """Let go of what is due, in the order in which it fell due."""
         while (due_ns := self.deadline_ns) is not None and due_ns <= now_ns:
-            for stage in self._stages:
+            for stage in self._holding:
                 if stage.deadline_ns == due_ns:
                     stage.release(due_ns, now_ns)
                     break

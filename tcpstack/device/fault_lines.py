@@ -20,6 +20,8 @@ class LineStage(Stage[Delay | Rate]):
     """A line for each direction, along which packets go in order. What it only carries is no hit: that all packets
     are late is what the line is for. Where the rule singles packets out, each of them is one."""
 
+    HOLDS = True
+
     def __init__(self, rule: Delay | Rate, place: Place) -> None:
         super().__init__(rule, place)
         self._pipes: dict[str, Pipe[Passage]] = {d: Pipe(rule.line, self.random[d].randrange) for d in (IN, OUT)}
@@ -38,8 +40,10 @@ class LineStage(Stage[Delay | Rate]):
 
     @property
     def deadline_ns(self) -> int | None:
-        deadlines = [due_ns for pipe in self._pipes.values() if (due_ns := pipe.deadline_ns) is not None]
-        return min(deadlines, default=None)
+        in_ns, out_ns = self._pipes[IN].deadline_ns, self._pipes[OUT].deadline_ns
+        if in_ns is None or out_ns is None:
+            return in_ns if out_ns is None else out_ns
+        return min(in_ns, out_ns)
 
     def release(self, due_ns: int, now_ns: int) -> None:
         for pipe in self._pipes.values():
@@ -75,6 +79,8 @@ class _Held:
 class ReorderStage(Stage[Reorder]):
     """Any packet that passes in a held one's direction overtakes it, whether the rule is for it or not; so does a later
     one that was held and is let go first."""
+
+    HOLDS = True
 
     def __init__(self, rule: Reorder, place: Place) -> None:
         super().__init__(rule, place)

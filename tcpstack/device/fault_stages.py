@@ -11,7 +11,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from ..core.segment import Segment
 from ..wire.icmp import encode_icmp
@@ -88,7 +88,9 @@ class Place:
 
 
 class Stage(ABC, Generic[R]):
-    """A rule at work. Stages that hold packets back have a deadline, and `release` what is due."""
+    """A rule at work. Stages that hold packets back (HOLDS) have a deadline, and `release` what is due."""
+
+    HOLDS: ClassVar[bool] = False
 
     def __init__(self, rule: R, place: Place) -> None:
         self.rule = rule

@@ -136,9 +136,12 @@ class FaultyDevice:
     @property
     def deadline_ns(self) -> int | None:
         """When the next held packet is due, here or in the device inside."""
-        ready_ns = self._ready_ns if self._ready else None
-        deadlines = (self._chain.deadline_ns, ready_ns, self._device.deadline_ns)
-        return min((due_ns for due_ns in deadlines if due_ns is not None), default=None)
+        due_ns, held_ns = self._device.deadline_ns, self._chain.deadline_ns
+        if held_ns is not None and (due_ns is None or held_ns < due_ns):
+            due_ns = held_ns
+        if self._ready and (due_ns is None or self._ready_ns < due_ns):
+            due_ns = self._ready_ns
+        return due_ns
 
     def on_timer(self, now_ns: int) -> None:
         """Let go of what is due, in the order in which it fell due."""

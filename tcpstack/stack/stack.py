@@ -314,7 +314,7 @@ class Stack:
         else:
             unsent = connection.unsent_bytes - queued_bytes
             self._send_due(connection, now_ns)
-            if connection.unsent_bytes < unsent:
+            if unsent and connection.unsent_bytes < unsent:
                 self._masks[connection] = self._masks.get(connection, 0) | WRITABLE
 
     def _mark(self, connection: Connection, mask: int) -> None:
@@ -355,7 +355,7 @@ class Stack:
             return
         unsent = connection.unsent_bytes
         self._send_due(connection, now_ns)
-        if connection.unsent_bytes < unsent:
+        if unsent and connection.unsent_bytes < unsent:
             self._masks[connection] = self._masks.get(connection, 0) | WRITABLE
 
     def _send_due(self, connection: Connection, now_ns: int) -> None:

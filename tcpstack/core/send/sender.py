@@ -86,7 +86,9 @@ class Sender:
     @property
     def unsent_bytes(self) -> int:
         """Octets queued and not yet sent once."""
-        return max(self.buffer.end - max(self.nxt, self.iss + 1), 0)
+        nxt = self.nxt
+        unsent = self.buffer.end - (nxt if nxt > self.iss else nxt + 1)  # our SYN is none of them
+        return unsent if unsent > 0 else 0
 
     @property
     def has_work(self) -> bool:

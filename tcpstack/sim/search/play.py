@@ -54,7 +54,8 @@ class _End:
         self.cut = False  # aborted, by its plan
         self.error: OSError | None = None
         self.connection: Connection | None = None
-        self._reading = False
+        self._reading = False  # a slow read is to come
+        self._found = False  # something waited at the last one
 
     def begin(self, connection: Connection) -> None:
         """The connection is there, established or opening: the plan starts."""
@@ -131,9 +132,12 @@ class _End:
         self._reading = False
         if self.over or self._player.healed:
             return
-        self._hear(self._plan.read_bytes)
         connection = self.connection
         assert connection is not None
+        waits = connection.readable_bytes > 0 or connection.eof_received
+        if waits or self._found:  # so once for nothing: that, too, must do no harm
+            self._hear(self._plan.read_bytes)
+        self._found = waits
         if not self.eof:
             self._reading = True
             self._player.network.clock.call_after(self._plan.read_every_ns, self._read_slowly)
