@@ -44,19 +44,16 @@ _new_options = TimestampsAlone.__new__
 def decode(packet: Packet) -> Segment | IcmpMessage | Dropped:
     """What the packet carries, in every case what dpkt_codec.decode says. Raises nothing, whatever the octets."""
     buffers = packet.buffers
-    if len(buffers) == 1:
-        buffer = buffers[0]
-        size = len(buffer)
-        segment = None
-        if size >= 40:
-            first = buffer[0]
-            if first == 0x45:
-                segment = _plain_ipv4(packet, buffer, size)
-            elif first >> 4 == 6 and size >= 60:
-                segment = _plain_ipv6(packet, buffer, size)
-            if segment is not None:
-                return segment
-    return dpkt_codec.decode(packet)
+    buffer = buffers[0] if len(buffers) == 1 else packet.data()
+    size = len(buffer)
+    segment = None
+    if size >= 40:
+        first = buffer[0]
+        if first == 0x45:
+            segment = _plain_ipv4(packet, buffer, size)
+        elif first >> 4 == 6 and size >= 60:
+            segment = _plain_ipv6(packet, buffer, size)
+    return dpkt_codec.decode(packet) if segment is None else segment
 
 
 def encode(segment: Segment, partial: bool = False, hop_limit: int = 64, traffic_class: int = 0) -> Packet:

@@ -10,8 +10,8 @@ import pytest
 from tools.bench.__main__ import main, write
 from tools.bench.chart import WHOLE, Bar, Group, svg
 from tools.bench.peers import NOTHING_INSTALLED, Installed, Peer, environment, install
-from tools.bench.report import BEGIN, END, TABLES, embedded, groups, render
-from tools.bench.session import BULK, MEMORY, NO_OFFLOAD_SERVERS, PEERS, SERVERS, Outcome, Plan
+from tools.bench.report import BEGIN, END, SIMULATION_ROWS, TABLES, embedded, groups, render
+from tools.bench.session import BULK, MEMORY, NO_OFFLOAD_SERVERS, PEERS, SERVERS, SIMULATION, Outcome, Plan
 
 PROJECT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -106,6 +106,15 @@ def test_peer_that_failed_or_is_missing_is_said_so_once():
     assert report.endswith(f"\n\n{missing}\nFailed: the server mitmproxy did not start.\n")
     assert "pmd-pytcp" not in "".join(line for line in report.splitlines() if line.startswith("|"))
     assert not any(bar.title == "mitmproxy-rs" for group in groups(plan, outcome) for bar in group.bars)
+
+
+def test_simulated_time_is_told_as_multiple_of_real_time_and_by_the_minute():
+    plan = Plan(names=(SIMULATION,), rounds=3)
+    rounds = [{"simulated_s": pace, "segments": 20_000.0, "events": 50_000.0} for pace in (15.0, 20.0, 25.0)]
+    report = render(plan, Outcome(simulation=[dict.fromkeys(SIMULATION_ROWS, speed) for speed in rounds]))
+    for title in SIMULATION_ROWS.values():
+        assert row_of(report, title) == ["20.0x ±25%", "3.00", "20,000", "50,000"]
+    assert report.count("\n\n") == 1, "no other table, no empty remark"
 
 
 def test_memory_is_in_octets():

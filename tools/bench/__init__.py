@@ -14,5 +14,6 @@ process of its own, so that its CPU time can be read and its CPU chosen:
 The first three also with "-no-offload": then each packet crosses the TUN by itself and complete.
 
 session.py runs them in turns, so that a noisy minute on the machine is everybody's. memory.py counts, without a peer,
-what a connection takes. report.py tells the result in tables, chart.py in bars.
+what a connection takes; simulation.py, how fast simulated time passes. report.py tells the result in tables, chart.py
+in bars.
 """

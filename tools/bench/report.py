@@ -16,7 +16,8 @@ import tcpstack
 
 from .chart import Bar, Group
 from .kernel_peer import KEPT_ALIVE, MANY_FLOWS
-from .session import BULK, MEMORY, NO_OFFLOAD_SERVERS, PEERS, SERVERS, Outcome, Plan, Series
+from .session import BULK, MEMORY, NO_OFFLOAD_SERVERS, PEERS, SERVERS, SIMULATION, Outcome, Plan, Series
+from .simulation import CODECS, CONNECTIONS, STREAMS, STREAMS_CONNECTIONS
 
 BEGIN = "<!-- figures: measured by `python -m tools.bench --peers --write docs/performance.md` -->"
 END = "<!-- end of figures -->"
@@ -86,6 +87,13 @@ MEMORY_ROWS = {
     "time_wait": "TIME-WAIT entry",
 }
 
+_CARRIED = {"segments": "Segments", "octets": "octets", "dpkt": "octets, by dpkt"}
+SIMULATION_ROWS = {
+    f"{codec}-{count}": f"{count} connection{'s' if count > 1 else ''}, {_CARRIED[codec]}"
+    for count in CONNECTIONS
+    for codec in CODECS
+} | {STREAMS: f"{STREAMS_CONNECTIONS} connections of streams, ping"}
+
 
 def render(plan: Plan, outcome: Outcome) -> str:
     """The whole report."""
@@ -101,6 +109,15 @@ def render(plan: Plan, outcome: Outcome) -> str:
     if MEMORY in plan.names:
         cells = [[title, _rounded(outcome.memory[name])] for name, title in MEMORY_ROWS.items()]
         parts.append(_aligned([["Memory", "octets"], *cells]))
+    if SIMULATION in plan.names:
+        lines = [["Simulation", "of real time", "CPU s/minute", "segments/s", "events/s"]]
+        for name, title in SIMULATION_ROWS.items():
+            speeds = [found[name] for found in outcome.simulation]
+            pace = [speed["simulated_s"] for speed in speeds]
+            others = [[speed[field] for speed in speeds] for field in ("segments", "events")]
+            minute = _rounded(60 / median(pace))
+            lines.append([title, _with_range(pace, "x"), minute, *(_rounded(median(values)) for values in others)])
+        parts.append(_aligned(lines))
     remarks = [*_peculiarities(outcome.series), *outcome.installed.missing]
     remarks += [f"Failed: {problem}." for problem in dict.fromkeys(outcome.failures.values())]
     return "\n\n".join("\n".join(lines) for lines in (*parts, remarks) if lines) + "\n"
@@ -141,11 +158,15 @@ def _cell(row: Row, series: Series, server: str, bare: str) -> str:
     if (row.name, server) not in series:
         return "failed"
     values = _values(row, series, server)
-    middle = median(values)
-    figure = f"{_rounded(middle)} ±{(max(values) - min(values)) / 2 / middle:.0%}"
+    figure = _with_range(values)
     if server == bare:
         return figure
     return f"{_rounded(_ratio(row, series, server, bare), 2)}x ({figure})"
+
+
+def _with_range(values: Sequence[float], unit: str = "") -> str:
+    middle = median(values)
+    return f"{_rounded(middle)}{unit} ±{(max(values) - min(values)) / 2 / middle:.0%}"
 
 
 def _ratio(row: Row, series: Series, server: str, bare: str) -> float:

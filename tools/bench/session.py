@@ -27,14 +27,18 @@ PEERS = tuple(peer.name for peer in peers.PEERS)
 BULK = ("bulk-in", "bulk-out", f"bulk-in-{MANY_FLOWS}", f"bulk-out-{MANY_FLOWS}")
 PING_ON_ONE_CPU = "ping-on-one-cpu"
 MEMORY = "memory"
-NAMES = (*MEASUREMENTS, PING_ON_ONE_CPU, MEMORY)
-"""What can be measured: all that the peer knows, server and peer on a CPU each; its ping again on one CPU; and, once
-and without a peer, memory."""
+SIMULATION = "simulation"
+NAMES = (*MEASUREMENTS, PING_ON_ONE_CPU, MEMORY, SIMULATION)
+"""What can be measured: all that the peer knows, server and peer on a CPU each; its ping again on one CPU; and, without
+a peer, memory, once, and how fast simulated time passes."""
+
+SIMULATED = 5
+"""Simulated seconds for each that a measurement takes: they pass faster."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _END_S = 5.0
 _PATIENCE_S = 30.0
-_MEMORY_PATIENCE_S = 600.0
+_ALONE_PATIENCE_S = 600.0
 
 
 class BenchError(Exception):
@@ -44,7 +48,8 @@ class BenchError(Exception):
 @dataclass(frozen=True)
 class Plan:
     """Measure `names` for `seconds` each against every server, `rounds` times over; also against the peers where
-    `with_peers`. Memory is measured with so many `connections`."""
+    `with_peers`. Memory is measured with so many `connections`; in a simulation SIMULATED times as many seconds
+    pass."""
 
     names: tuple[str, ...] = NAMES
     seconds: float = 2.0
@@ -59,7 +64,7 @@ class Plan:
 
     def servers_for(self, name: str, installed: peers.Installed = peers.NOTHING_INSTALLED) -> list[str]:
         """Those against which `name` is measured."""
-        if name == MEMORY:
+        if name in (MEMORY, SIMULATION):
             return []
         return [*SERVERS, *(NO_OFFLOAD_SERVERS if name in BULK else ()), *installed.names]
 
@@ -72,12 +77,14 @@ Series = dict[tuple[str, str], list[Results]]
 class Outcome:
     """series     what was measured against servers; nothing under a measurement and a peer that did not get through
     memory     octets, by what takes them (see memory.py); empty where that was not measured
+    simulation of each round, how fast time passed (see simulation.py); empty where that was not measured
     installed  which peers took part, and why others did not
     failures   what went wrong with peers, by measurement and server
     """
 
     series: Series = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
+    simulation: list[dict[str, dict[str, float]]] = field(default_factory=list)
     installed: peers.Installed = peers.NOTHING_INSTALLED
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -101,6 +108,9 @@ def run(plan: Plan, progress: Callable[[str], object] = lambda text: None) -> Ou
         wanted = dict.fromkeys(kind for name in plan.names for kind in plan.servers_for(name))
         servers = {kind: stack.enter_context(Server(kind)) for kind in wanted}
         for round_ in range(plan.rounds):
+            if SIMULATION in plan.names:
+                progress(f"round {round_ + 1} of {plan.rounds}: simulation")
+                outcome.simulation.append(_measure_simulation(plan))
             for name in plan.names:
                 for kind in plan.servers_for(name, outcome.installed):
                     progress(f"round {round_ + 1} of {plan.rounds}: {name} against {kind}")
@@ -127,7 +137,13 @@ def _measure_peer(name: str, kind: str, plan: Plan, directory: Path, outcome: Ou
 
 def _measure_memory(plan: Plan) -> dict[str, float]:
     command = (sys.executable, "-m", "tools.bench.memory", str(plan.connections))
-    found: dict[str, float] = json.loads(_output_of(command, "memory", _MEMORY_PATIENCE_S))
+    found: dict[str, float] = json.loads(_output_of(command, "memory", _ALONE_PATIENCE_S))
+    return found
+
+
+def _measure_simulation(plan: Plan) -> dict[str, dict[str, float]]:
+    command = (sys.executable, "-m", "tools.bench.simulation", str(plan.seconds * SIMULATED))
+    found: dict[str, dict[str, float]] = json.loads(_output_of(command, "simulation", _ALONE_PATIENCE_S))
     return found
 
 

@@ -2,7 +2,8 @@
 
     segments-N  N busy connections from one host to another, over one link of 10 Mbit/s each way, 10 ms and a queue of
                 64 KB; the link carries Segments
-    octets-N    the same where it carries octets, as with Network(codec=DPKT)
+    octets-N    the same where it carries octets, as with Network(codec=FAST)
+    dpkt-N      the same with the codec that is FAST's reference, Network(codec=DPKT)
     streams     10 connections of asyncio streams over that link (aio.virtual), in ping-pong: 100 octets there and back
 
 Each runs for SECONDS of simulated time, after one that is not counted. Told is what passes, or happens, in a second of
@@ -24,15 +25,15 @@ from tcpstack.core.connection import Connection
 from tcpstack.core.readiness import CONNECTED, READABLE, WRITABLE
 from tcpstack.device.pipe import Line
 from tcpstack.sim.network import Network
-from tcpstack.wire.codec import DPKT, Codec
+from tcpstack.wire.codec import DPKT, FAST, Codec
 from tcpstack.wire.objects import OBJECTS
 
 CONNECTIONS = (1, 10, 100)
-CODECS = {"segments": OBJECTS, "octets": DPKT}
+CODECS = {"segments": OBJECTS, "octets": FAST, "dpkt": DPKT}
 STREAMS = "streams"
+STREAMS_CONNECTIONS = 10
 
 _LINE = Line(rate_bps=10_000_000, delay_ns=10 * MILLISECOND_NS, queue_bytes=64_000)
-_STREAMS = 10
 _PORT = 7
 _MESSAGE = bytes(100)
 _WRITE = bytes(65_536)
@@ -107,7 +108,7 @@ def _ping_pong(seconds: float) -> Speed:
         a, b = sim.host("a", "10.0.0.1/24"), sim.host("b", "10.0.0.2/24")
         sim.link(a, b, _LINE)
         b.run(serve())
-        for _ in range(_STREAMS):
+        for _ in range(STREAMS_CONNECTIONS):
             a.spawn(ask())
         sim.run(asyncio.sleep(_WARM_UP_S))
         meter = _Meter(sim.network)

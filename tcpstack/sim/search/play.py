@@ -15,7 +15,7 @@ from ...core.readiness import CONNECTED, EOF, READABLE, RESET
 from ...core.segment import SYN, FourTuple
 from ...device.pipe import Line
 from ...stack.listener import Listener
-from ...wire.codec import DPKT
+from ...wire.codec import FAST
 from ...wire.objects import OBJECTS
 from ..network import Network, Router, SimHost
 from .case import Case, Plan, Talk
@@ -166,7 +166,7 @@ class _Player:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.healed = False
-        self.network = network = Network(case.seed, codec=DPKT if case.octets else OBJECTS)
+        self.network = network = Network(case.seed, codec=FAST if case.octets else OBJECTS)
         prefix = ("10.0.0.{}/24", "fd00::{}/64")[case.version == 6]
         self._wires = tuple(Wire(*each) for each in zip(("a", "b"), case.offloads, strict=True))
         self.hosts = tuple(
