@@ -141,7 +141,8 @@ def test_clear_forgets_the_octets_and_keeps_the_count() -> None:
     buffer.append(b"abc")
     buffer.clear()
     assert buffer.end == SMALL_BYTES + 3
-    assert buffer._chunks == buffer._small == []
+    assert buffer._chunks == []
+    assert buffer._small is None
     buffer.append(b"next")
     assert joined(buffer.view(SMALL_BYTES + 3, 4)) == b"next"
 

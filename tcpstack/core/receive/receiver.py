@@ -73,7 +73,7 @@ class Receiver:
         self._sack: SackBlocks | None = None  # made when there first is something to report
         self._largest_offer_bytes = 0
         self._queue: list[Buffer] = []  # idle, a deque would take ten times as much
-        self._tail = bytearray()
+        self._tail = b""  # small texts, not yet a chunk
         self.reassembly = NOTHING_HELD
         self.irs = 0
         self.nxt = 0
@@ -201,7 +201,7 @@ class Receiver:
                 self._seal()
         else:
             self._seal()
-            self._queue.extend(payload)
+            self._queue += payload
         self.nxt += size
         self.queued_bytes += size
 
@@ -269,7 +269,7 @@ class Receiver:
     def clear(self) -> None:
         """Forget all text."""
         self._queue.clear()
-        self._tail.clear()
+        self._tail = b""
         self.queued_bytes = 0
         self.reassembly.trim(0)
 
@@ -293,8 +293,8 @@ class Receiver:
 
     def _seal(self) -> None:
         if self._tail:
-            self._queue.append(bytes(self._tail))
-            self._tail.clear()
+            self._queue.append(self._tail)
+            self._tail = b""
 
 
 def _most_ranges(buffer_bytes: int) -> int:

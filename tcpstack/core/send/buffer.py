@@ -28,7 +28,7 @@ class SendBuffer:
     def __init__(self, start: int) -> None:
         self._chunks: list[memoryview] = []
         self._starts: list[int] = []
-        self._small: list[bytes] = []  # the tail, not yet joined into a chunk
+        self._small: list[bytes] | None = None  # the tail, where it is not yet joined into a chunk
         self.end = start
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
@@ -39,7 +39,10 @@ class SendBuffer:
         if size == 0:
             return
         if size < SMALL_BYTES:
-            self._small.append(data)
+            if self._small is None:
+                self._small = [data]
+            else:
+                self._small.append(data)
         else:
             self._seal()
             self._chunks.append(memoryview(data))
@@ -85,14 +88,15 @@ class SendBuffer:
         """Forget all octets; `end` stays."""
         self._chunks.clear()
         self._starts.clear()
-        self._small.clear()
+        self._small = None
 
     def _seal(self) -> None:
-        if self._small:
-            joined = self._small[0] if len(self._small) == 1 else b"".join(self._small)
+        small = self._small
+        if small is not None:
+            joined = small[0] if len(small) == 1 else b"".join(small)
             self._starts.append(self.end - len(joined))
             self._chunks.append(memoryview(joined))
-            self._small.clear()
+            self._small = None
 
 
 def _joined(views: list[memoryview]) -> list[Buffer]:

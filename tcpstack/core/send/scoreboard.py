@@ -8,8 +8,9 @@ transfer without loss keeps one range a turn.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
+from operator import attrgetter
 
 
 class Sent:
@@ -44,11 +45,10 @@ class Scoreboard:
     lost_bytes    octets taken as lost and not sent again since
     """
 
-    __slots__ = ("_by_time", "_ranges", "_resent_end", "_starts", "lost_bytes", "sacked_bytes")
+    __slots__ = ("_by_time", "_ranges", "_resent_end", "lost_bytes", "sacked_bytes")
 
     def __init__(self) -> None:
         self._ranges: list[Sent] = []
-        self._starts: list[int] = []
         # Each with the time of a transmission, in the order of these (then of sequence numbers). Lazy: entries stay
         # when they are no longer true, and are skipped.
         self._by_time: list[tuple[int, int, Sent]] = []
@@ -80,7 +80,6 @@ class Scoreboard:
                 return
         new = Sent(seq, end, now_ns)
         self._ranges.append(new)
-        self._starts.append(seq)
         self._by_time.append((now_ns, seq, new))
 
     def next_lost(self) -> Sent | None:
@@ -106,11 +105,11 @@ class Scoreboard:
     def acknowledge(self, una: int) -> list[Sent]:
         """Everything before `una` has arrived. Returns the ranges (or their parts) of which this is news."""
         ranges = self._ranges
-        count = bisect_right(self._starts, una - 1)
+        count = bisect_left(ranges, una, key=_seq)
         if count and ranges[count - 1].end > una:
             self._split(count - 1, una)
         gone = ranges[:count]
-        del ranges[:count], self._starts[:count]
+        del ranges[:count]
         news: list[Sent] = []
         for each in gone:
             if each.sacked:
@@ -124,21 +123,21 @@ class Scoreboard:
     def advance(self, una: int) -> Sent:
         """As `acknowledge`, where all is `in_order`. Returns the last range of which this is news;
         where it has arrived in part, it begins at `una` now."""
-        ranges, starts, by_time = self._ranges, self._starts, self._by_time
+        ranges, by_time = self._ranges, self._by_time
         last = ranges[-1]
         if last.end <= una:
             ranges.clear()
-            starts.clear()
             by_time.clear()
             return last
-        count = bisect_right(starts, una - 1)
-        last = ranges[count - 1]
-        if last.end > una:
-            last.seq = starts[count - 1] = una
-            count -= 1
-        for each in ranges[:count]:
-            each.sacked = True
-        del ranges[:count], starts[:count]
+        count = 0
+        while (first := ranges[count]).end <= una:
+            first.sacked = True
+            last = first
+            count += 1
+        if first.seq < una:
+            first.seq = una
+            last = first
+        del ranges[:count]
         stale = 0
         while by_time[stale][2].sacked:
             stale += 1
@@ -207,11 +206,11 @@ class Scoreboard:
         ranges = self._ranges
         if not ranges or end <= ranges[0].seq or seq >= ranges[-1].end:
             return []
-        first = max(bisect_right(self._starts, seq) - 1, 0)
+        first = max(bisect_right(ranges, seq, key=_seq) - 1, 0)
         if ranges[first].seq < seq:
             self._split(first, seq)
             first += 1
-        last = bisect_right(self._starts, end - 1) - 1
+        last = bisect_left(ranges, end, key=_seq) - 1
         if ranges[last].end > end:
             self._split(last, end)
         return ranges[first : last + 1]
@@ -223,7 +222,6 @@ class Scoreboard:
         rest.resent, rest.sacked, rest.lost = whole.resent, whole.sacked, whole.lost
         whole.end = at
         self._ranges.insert(index + 1, rest)
-        self._starts.insert(index + 1, at)
         if not rest.sacked and not rest.lost:
             self._note_time(rest)
 
@@ -247,17 +245,20 @@ class Scoreboard:
 
     def _join_sacked(self, left: int, right: int) -> None:
         """Neighbours that have arrived need be told apart no longer."""
-        ranges, starts = self._ranges, self._starts
-        index = max(bisect_right(starts, left) - 2, 0)
+        ranges = self._ranges
+        index = max(bisect_right(ranges, left, key=_seq) - 2, 0)
         while index + 1 < len(ranges) and ranges[index].seq <= right:
             if ranges[index].sacked and ranges[index + 1].sacked:
                 whole, rest = ranges[index], ranges[index + 1]
                 whole.end = rest.end
                 whole.sent_ns = max(whole.sent_ns, rest.sent_ns)
                 whole.resent |= rest.resent
-                del ranges[index + 1], starts[index + 1]
+                del ranges[index + 1]
             else:
                 index += 1
+
+
+_seq = attrgetter("seq")
 
 
 def _order(entry: tuple[int, int, Sent]) -> tuple[int, int]:
