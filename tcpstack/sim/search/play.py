@@ -55,7 +55,7 @@ class _End:
         self.error: OSError | None = None
         self.connection: Connection | None = None
         self._reading = False  # a slow read is to come
-        self._found = False  # something waited at the last one
+        self._read_ns: int | None = None  # when one was: they keep to regular intervals
 
     def begin(self, connection: Connection) -> None:
         """The connection is there, established or opening: the plan starts."""
@@ -79,8 +79,7 @@ class _End:
             return
         if self._plan.read_every_ns and not self._player.healed:
             if not self._reading:
-                self._reading = True
-                self._player.network.clock.call_after(self._plan.read_every_ns, self._read_slowly)
+                self._read_later()
         elif mask & (READABLE | EOF | CONNECTED):
             self._hear()
         if self._player.healed and self.eof:
@@ -128,19 +127,24 @@ class _End:
         else:
             self._host.close(connection)
 
+    def _read_later(self) -> None:
+        clock, every_ns = self._player.network.clock, self._plan.read_every_ns
+        if self._read_ns is None:
+            self._read_ns = clock.now_ns
+        self._reading = True
+        clock.call_after(every_ns - (clock.now_ns - self._read_ns) % every_ns, self._read_slowly)
+
     def _read_slowly(self) -> None:
         self._reading = False
         if self.over or self._player.healed:
             return
         connection = self.connection
         assert connection is not None
-        waits = connection.readable_bytes > 0 or connection.eof_received
-        if waits or self._found:  # so once for nothing: that, too, must do no harm
-            self._hear(self._plan.read_bytes)
-        self._found = waits
-        if not self.eof:
-            self._reading = True
-            self._player.network.clock.call_after(self._plan.read_every_ns, self._read_slowly)
+        self._read_ns = self._player.network.clock.now_ns
+        waited = connection.readable_bytes > 0 or connection.eof_received
+        self._hear(self._plan.read_bytes)
+        if waited and not self.eof:  # so once for nothing: that, too, must do no harm
+            self._read_later()
 
     def _hear(self, max_bytes: int = 0) -> None:
         connection = self.connection
