@@ -33,7 +33,7 @@ from .listen import SynRecord
 from .readiness import CLOSED, CONNECTED, EOF, READABLE, URGENT
 from .receive.receiver import acceptable
 from .receive.timestamps import OLD
-from .segment import ACK, FIN, RST, SYN, URG, Buffer, Options, Segment
+from .segment import ACK, FIN, RST, SYN, URG, Buffer, Segment, SegmentOptions
 from .send.recovery import ENTERED, RECOVERED
 from .send.sack_recovery import Acknowledgement, is_dsack
 from .send.sender import GIVE_UP, LATE, RETRANSMIT
@@ -375,7 +375,7 @@ class Connection(TransmissionControlBlock):
             sender.set_window(wnd, seq, ack)
         return self._fin_acknowledged(now_ns) if sender.fin_acknowledged else 0
 
-    def _report(self, options: Options | None, ack: int, now_ns: int) -> Acknowledgement:
+    def _report(self, options: SegmentOptions | None, ack: int, now_ns: int) -> Acknowledgement:
         """What an ACK says to a sender that understands selective acknowledgements (RFC 2018, RFC 2883)."""
         if options is None:
             return Acknowledgement(ack)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .config import Config
 from .receive.receiver import window_shift
-from .segment import Options
+from .segment import Options, SegmentOptions
 
 TCP_HEADER_BYTES = 20
 LONGEST_TCP_HEADER_BYTES = 60
@@ -30,7 +30,11 @@ def chunk_bytes_for(superpacket_bytes: int, mss: int, address: bytes) -> int:
 
 
 def syn_options(
-    config: Config, our_mss: int, peer: Options | None, answering: bool, timestamps: tuple[int, int] | None = None
+    config: Config,
+    our_mss: int,
+    peer: SegmentOptions | None,
+    answering: bool,
+    timestamps: tuple[int, int] | None = None,
 ) -> Options:
     """The options of our SYN; `answering` one, of our SYN,ACK: then only what `peer` offered is offered back.
 
@@ -55,7 +59,7 @@ class Negotiated:
 
     __slots__ = ("mss", "rcv_shift", "sack", "snd_shift", "timestamps")
 
-    def __init__(self, config: Config, our_mss: int, peer: Options | None, address: bytes) -> None:
+    def __init__(self, config: Config, our_mss: int, peer: SegmentOptions | None, address: bytes) -> None:
         default = config.mss_default_v4 if len(address) == 4 else config.mss_default_v6
         # MUST-15: absent means the default. A zero or absurd MSS must not make us send empty segments (Linux: 48).
         offered = default if peer is None or peer.mss is None else max(peer.mss, 48)

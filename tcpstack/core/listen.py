@@ -14,7 +14,7 @@ from .config import Config
 from .handshake import Negotiated, mss_for, syn_options
 from .receive.receiver import acceptable
 from .receive.timestamps import OLD, Timestamps
-from .segment import ACK, RST, SYN, FourTuple, Options, Segment
+from .segment import ACK, RST, SYN, FourTuple, Options, Segment, SegmentOptions
 from .seq import MASK, unwrap
 
 # What on_syn_received found.
@@ -48,7 +48,7 @@ class SynRecord:
         self.irs = segment.seq
         self.iss = iss
         self.mtu = mtu
-        self.peer = segment.options or Options()
+        self.peer: SegmentOptions = segment.options or Options()
         self.wnd = min(config.receive_buffer_bytes, 0xFFFF)
         self.attempts = 0
         self.timeouts = 0
@@ -146,8 +146,10 @@ def on_syn_received(record: SynRecord, segment: Segment, config: Config, now_ns:
         # The peer's SYN again: our SYN,ACK is lost or late, and is the acknowledgement it needs. Text that comes with
         # the SYN reaches into the window, but the SYN lies left of it and does not count in the fourth check.
         record.attempts += 1
-        if record.peer.timestamps is not None and stamps is not None:
-            record.peer.timestamps = stamps  # its clock has gone on, and it times this SYN
+        peer = record.peer
+        if peer.timestamps is not None and stamps is not None:
+            # Its clock has gone on, and it times this SYN.
+            record.peer = Options(peer.mss, peer.wscale, peer.sack_permitted, stamps)
         return STAY, syn_ack(record, config, "SYN,ACK again: the peer repeats its SYN", now_ns)
     # RFC 7323 5.3 R1 comes before all else.
     if stamps and config.timestamps and record.timestamps(now_ns).is_old(stamps[0], now_ns) and not flags & RST:

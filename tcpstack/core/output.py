@@ -6,7 +6,7 @@ from .receive.acks import AckPolicy, Blocks
 from .receive.receiver import Receiver
 from .receive.sack import MOST_BLOCKS_WITH_TIMESTAMPS
 from .receive.timestamps import Timestamps
-from .segment import ACK, FIN, PSH, RST, URG, FourTuple, Options, Segment
+from .segment import ACK, FIN, PSH, RST, URG, FourTuple, Options, Segment, SegmentOptions
 from .send.chunk import Chunk
 from .send.departures import next_chunk
 from .send.sender import Sender
@@ -32,7 +32,7 @@ class Output:
         self._controls: tuple[Segment, ...] = ()
         self.syn_flags = 0
         self.syn_reason = ""
-        self.syn_options: Options | None = None
+        self.syn_options: SegmentOptions | None = None
         self.timestamps: Timestamps | None = None
 
     def control(self, segment: Segment) -> None:
@@ -153,7 +153,7 @@ class Output:
         first = max(una, min(sender.iss + 1, nxt))  # the SYN takes no room in the window
         return max(una + sender.wnd, first)
 
-    def _sack_options(self, blocks: Blocks, now_ns: int) -> Options | None:
+    def _sack_options(self, blocks: Blocks, now_ns: int) -> SegmentOptions | None:
         """The options of an acknowledgement that reports these blocks: as many as there is room for."""
         if self.timestamps is None:
             return Options(sack=_as_on_the_wire(blocks)) if blocks else None

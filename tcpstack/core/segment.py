@@ -29,14 +29,45 @@ FLAG_NAMES = (
 )  # fmt: skip
 
 
-class Options:
-    """The options of one segment. An absent option is None (False for SACK-Permitted, () for lists).
+class SegmentOptions:
+    """The options of one segment: Options, or TimestampsAlone. An absent option is None (False for SACK-Permitted, ()
+    for lists).
 
     `wscale` keeps "absent" (None) apart from "offered, with shift 0" (0): the second turns scaling on.
     `timestamps` is (TSval, TSecr). `sack` holds (left edge, right edge) pairs as on the wire.
     `unknown` lists the kinds that were skipped by their length (MUST-6). `malformed` is True where an
     illegal length ended the parse (MUST-7): what stood before it counts, the rest is not believed.
     """
+
+    __slots__ = ()
+
+    mss: int | None
+    wscale: int | None
+    sack_permitted: bool
+    timestamps: tuple[int, int] | None
+    sack: tuple[tuple[int, int], ...]
+    unknown: tuple[int, ...]
+    malformed: bool
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SegmentOptions) and all(
+            getattr(self, name) == getattr(other, name) for name in Options.__slots__
+        )
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in Options.__slots__))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={value!r}"
+            for name in ("mss", "wscale", "sack_permitted", "timestamps", "sack", "unknown", "malformed")
+            if (value := getattr(self, name)) is not None and value is not False and value != ()
+        )
+        return f"Options({shown})"
+
+
+class Options(SegmentOptions):
+    """Any of them."""
 
     __slots__ = ("malformed", "mss", "sack", "sack_permitted", "timestamps", "unknown", "wscale")
 
@@ -58,30 +89,14 @@ class Options:
         self.unknown = unknown
         self.malformed = malformed
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Options) and all(
-            getattr(self, name) == getattr(other, name) for name in Options.__slots__
-        )
 
-    def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in Options.__slots__))
-
-    def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={value!r}"
-            for name in ("mss", "wscale", "sack_permitted", "timestamps", "sack", "unknown", "malformed")
-            if (value := getattr(self, name)) is not None and value is not False and value != ()
-        )
-        return f"Options({shown})"
-
-
-class TimestampsAlone(Options):
+class TimestampsAlone(SegmentOptions):
     """What nearly every segment has on a connection with timestamps: that option, and no other.
 
-    It equals Options(timestamps=...); the class is what a fast path looks at.
+    It equals Options(timestamps=...) and is half as large; the class is what a fast path looks at.
     """
 
-    __slots__ = ()
+    __slots__ = ("timestamps",)
 
     timestamps: tuple[int, int]
     mss = None
@@ -104,7 +119,7 @@ class Segment:
     flags         control bits, an int of FIN | SYN | RST | PSH | ACK | URG | ECE | CWR
     wnd           SEG.WND as on the wire: not yet scaled
     up            SEG.UP, the urgent pointer field
-    options       Options, or None where the header has none
+    options       SegmentOptions, or None where the header has none
     payload       the segment text, as chunks to be read in order and never joined without need
     payload_len   octets in payload
     reason        why we send it, in words; "" for a segment that arrived
@@ -130,7 +145,7 @@ class Segment:
         wnd: int,
         payload: tuple[Buffer, ...] = (),
         payload_len: int = 0,
-        options: Options | None = None,
+        options: SegmentOptions | None = None,
         up: int = 0,
         reason: str = "",
         packet_id: int = 0,

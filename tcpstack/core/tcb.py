@@ -15,7 +15,7 @@ from .readiness import CLOSED, RESET
 from .receive.acks import AckPolicy
 from .receive.receiver import Receiver
 from .receive.timestamps import Timestamps
-from .segment import ACK, FourTuple, Options
+from .segment import ACK, FourTuple, SegmentOptions
 from .send.recovery import ENTERED, NOTHING, PARTIAL, RECOVERED
 from .send.sack_recovery import PROBE_REPAIRED, UNDONE
 from .send.sender import Sender
@@ -76,7 +76,7 @@ class TransmissionControlBlock:
         self._acks = AckPolicy(config.delayed_ack_ns)
         self._output = Output(flow, self._sender, self._receiver, self._acks)
         self._timestamps = timestamps
-        self._peer_options: Options | None = None
+        self._peer_options: SegmentOptions | None = None
         self._close_queued = False  # CLOSE was called in SYN-RECEIVED with text queued (3.10.4)
         self._orphaned = False
         self._orphan_timer_ns = NEVER

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.handshake import TIMESTAMPS_BYTES
-from ..core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment, flag_names
+from ..core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment, SegmentOptions, flag_names
 from ..core.seq import MASK, unwrap
 from ..core.state import SYN_SENT
 
@@ -31,7 +31,7 @@ class End:
 
     def __init__(self) -> None:
         self.isn: int | None = None
-        self.options: Options | None = None
+        self.options: SegmentOptions | None = None
         self.top = 0
         self.acked = 0
         self.fin_end: int | None = None
@@ -207,7 +207,7 @@ class Story:
         return ["repeats its acknowledgement"]
 
 
-def offers(options: Options | None) -> str:
+def offers(options: SegmentOptions | None) -> str:
     """The options of a SYN in words: "mss 1460, window scale 7, SACK, timestamps", or "no options"."""
     if options is None:
         return "no options"

@@ -18,7 +18,7 @@ from dpkt import ip as dpkt_ip
 from dpkt import ip6 as dpkt_ip6
 from dpkt import tcp as dpkt_tcp
 
-from ..core.segment import Options, Segment
+from ..core.segment import Options, Segment, SegmentOptions
 from .checksum import PROTOCOL_TCP, VALID, complement, ones_complement_sum, pseudo_header
 from .dropped import Dropped
 from .icmp import DONT_FRAGMENT, PROTOCOL_ICMP, PROTOCOL_ICMPV6, IcmpMessage, decode_icmp
@@ -148,7 +148,7 @@ def decode_options(data: bytes) -> Options | None:
     return options
 
 
-def encode_options(options: Options) -> bytes:
+def encode_options(options: SegmentOptions) -> bytes:
     """The option octets, a multiple of four, in the order and with the padding that Linux uses.
 
     `unknown` and `malformed` speak of what arrived and are not encoded. Raises ValueError above 40 octets.

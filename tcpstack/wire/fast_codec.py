@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 
-from ..core.segment import Buffer, Options, Segment, TimestampsAlone
+from ..core.segment import Buffer, Segment, SegmentOptions, TimestampsAlone
 from . import dpkt_codec
 from .checksum import PROTOCOL_TCP, congruent_sum, ones_complement_sum
 from .dropped import Dropped
@@ -146,7 +146,7 @@ def _plain_tcp(
 ) -> Segment | None:  # fmt: skip
     """The segment of these header fields, whose text, or options, start at `text_at`; None if something is wrong."""
     total = PROTOCOL_TCP + 20 + end - text_at
-    options: Options | None = None
+    options: SegmentOptions | None = None
     offset = offset_flags >> 12
     if offset != 5:
         options_at, text_at = text_at, text_at + 4 * offset - 20

@@ -8,7 +8,7 @@ capture). Packets of octets go through dpkt_codec as ever, so both kinds can be 
 from __future__ import annotations
 
 from ..core.handshake import TIMESTAMPS_BYTES
-from ..core.segment import Options, Segment, TimestampsAlone
+from ..core.segment import Segment, SegmentOptions, TimestampsAlone
 from . import dpkt_codec, icmp
 from .codec import Codec
 from .dpkt_codec import encode_options
@@ -52,7 +52,7 @@ class ObjectPacket(Packet):
         return wire_packet(self).data()
 
 
-def _options_bytes(options: Options | None) -> int:
+def _options_bytes(options: SegmentOptions | None) -> int:
     if options is None:
         return 0
     return TIMESTAMPS_BYTES if type(options) is TimestampsAlone else len(encode_options(options))

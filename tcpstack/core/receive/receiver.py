@@ -72,7 +72,7 @@ class Receiver:
         self.reports = False
         self._sack: SackBlocks | None = None  # made when there first is something to report
         self._largest_offer_bytes = 0
-        self._queue: list[Buffer] = []  # idle, a deque would take ten times as much
+        self._queue: list[Buffer] | None = None  # None where nothing waits
         self._tail = b""  # small texts, not yet a chunk
         self.reassembly = NOTHING_HELD
         self.irs = 0
@@ -201,7 +201,10 @@ class Receiver:
                 self._seal()
         else:
             self._seal()
-            self._queue += payload
+            if self._queue is None:
+                self._queue = [*payload]
+            else:
+                self._queue += payload
         self.nxt += size
         self.queued_bytes += size
 
@@ -222,8 +225,10 @@ class Receiver:
         """Up to `max_bytes` of the text in order, as chunks, out of the queue."""
         self._seal()
         queue = self._queue
+        if queue is None:
+            return []
         if self.queued_bytes <= max_bytes:
-            self._queue = []
+            self._queue = None
             self.queued_bytes = 0
             return queue
         whole, left = 0, max_bytes
@@ -268,7 +273,7 @@ class Receiver:
 
     def clear(self) -> None:
         """Forget all text."""
-        self._queue.clear()
+        self._queue = None
         self._tail = b""
         self.queued_bytes = 0
         self.reassembly.trim(0)
@@ -293,7 +298,10 @@ class Receiver:
 
     def _seal(self) -> None:
         if self._tail:
-            self._queue.append(self._tail)
+            if self._queue is None:
+                self._queue = [self._tail]
+            else:
+                self._queue.append(self._tail)
             self._tail = b""
 
 

@@ -10,7 +10,9 @@ them after somebody has cut the file would be the end of the process.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import groupby
+from operator import itemgetter
 
 from ..segment import Buffer
 
@@ -23,11 +25,10 @@ excepted. Devices take 1,024, less their own header."""
 class SendBuffer:
     """Octets from sequence number `start` (SND.UNA's text) up to `end`, both unbounded integers."""
 
-    __slots__ = ("_chunks", "_small", "_starts", "end")
+    __slots__ = ("_chunks", "_small", "end")
 
     def __init__(self, start: int) -> None:
-        self._chunks: list[memoryview] = []
-        self._starts: list[int] = []
+        self._chunks: list[tuple[int, memoryview]] = []  # each with the sequence number of its first octet
         self._small: list[bytes] | None = None  # the tail, where it is not yet joined into a chunk
         self.end = start
 
@@ -45,8 +46,7 @@ class SendBuffer:
                 self._small.append(data)
         else:
             self._seal()
-            self._chunks.append(memoryview(data))
-            self._starts.append(self.end)
+            self._chunks.append((self.end, memoryview(data)))
         self.end += size
 
     def append_shared(self, view: memoryview) -> None:
@@ -54,49 +54,49 @@ class SendBuffer:
         acknowledged; it is not copied and not joined, however small."""
         if len(view):
             self._seal()
-            self._chunks.append(view)
-            self._starts.append(self.end)
+            self._chunks.append((self.end, view))
             self.end += len(view)
 
     def view(self, seq: int, size: int) -> tuple[Buffer, ...]:
         """The `size` octets from `seq` on, as views in order. They must be in the buffer."""
         self._seal()
-        index = bisect_right(self._starts, seq) - 1
-        offset = seq - self._starts[index]
-        chunk = self._chunks[index]
+        chunks = self._chunks
+        index = bisect_right(chunks, seq, key=_start) - 1
+        start, chunk = chunks[index]
+        offset = seq - start
         if offset + size <= len(chunk):
             return (chunk[offset : offset + size],)
         views = [chunk[offset:]]
         size -= len(chunk) - offset
         while size > 0:
             index += 1
-            chunk = self._chunks[index][:size]
+            chunk = chunks[index][1][:size]
             views.append(chunk)
             size -= len(chunk)
         return tuple(views if len(views) <= MOST_VIEWS else _joined(views))
 
     def release(self, una: int) -> None:
         """Everything before `una` is acknowledged: let go of the chunks that lie wholly there."""
-        starts = self._starts
-        if len(starts) > 1 and starts[1] <= una:
-            gone = bisect_right(starts, una) - 1
-            del starts[:gone], self._chunks[:gone]
+        chunks = self._chunks
+        if len(chunks) > 1 and chunks[1][0] <= una:
+            del chunks[: bisect_right(chunks, una, key=_start) - 1]
         if una >= self.end:
             self.clear()
 
     def clear(self) -> None:
         """Forget all octets; `end` stays."""
         self._chunks.clear()
-        self._starts.clear()
         self._small = None
 
     def _seal(self) -> None:
         small = self._small
         if small is not None:
             joined = small[0] if len(small) == 1 else b"".join(small)
-            self._starts.append(self.end - len(joined))
-            self._chunks.append(memoryview(joined))
+            self._chunks.append((self.end - len(joined), memoryview(joined)))
             self._small = None
+
+
+_start: Callable[[tuple[int, memoryview]], int] = itemgetter(0)
 
 
 def _joined(views: list[memoryview]) -> list[Buffer]:
