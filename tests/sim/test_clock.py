@@ -43,3 +43,13 @@ def test_thing_may_ask_for_the_next_at_the_same_instant():
     clock.call_after(5, lambda: (happened.append(1), clock.call_after(0, lambda: happened.append(2))))
     clock.run(START_NS + 5)
     assert happened == [1, 2]
+
+
+def test_step_goes_no_further_than_it_may():
+    clock, happened = Clock(), []
+    clock.call_after(5, lambda: happened.append("cancelled")).cancel()
+    clock.call_after(10, lambda: happened.append("due"))
+    assert not clock.step(START_NS + 9)
+    assert (clock.now_ns, happened) == (START_NS, [])
+    assert clock.step(START_NS + 10)
+    assert (clock.now_ns, happened, clock.happened) == (START_NS + 10, ["due"], 1)

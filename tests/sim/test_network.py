@@ -17,10 +17,10 @@ from tcpstack.core.readiness import CONNECTED, EOF, READABLE, RESET
 from tcpstack.core.segment import SYN
 from tcpstack.device.pipe import Line
 from tcpstack.sim.network import Network
-from tcpstack.wire.codec import DPKT
+from tcpstack.wire.codec import DPKT, FAST
 from tcpstack.wire.objects import OBJECTS
 
-CODECS = pytest.mark.parametrize("codec", [OBJECTS, DPKT], ids=["objects", "octets"])
+CODECS = pytest.mark.parametrize("codec", [OBJECTS, DPKT, FAST], ids=["objects", "dpkt", "fast"])
 FAMILIES = pytest.mark.parametrize("prefix", ["10.0.0.{}/24", "fd00::{}/64"], ids=["v4", "v6"])
 
 
@@ -261,4 +261,32 @@ def test_other_seed_gives_another_trace():
 
 
 def test_links_that_carry_octets_and_objects_give_the_same_trace():
-    assert trace_digest(7, OBJECTS) == trace_digest(7, DPKT)
+    assert trace_digest(7, OBJECTS) == trace_digest(7, DPKT) == trace_digest(7, FAST)
+
+
+def test_answers_from_a_turn_cost_no_events_but_their_own():
+    network = Network()
+    a, b = network.host("a", "10.0.0.1/24"), network.host("b", "10.0.0.2/24")
+    network.link(a, b, Line(delay_ns=MILLISECOND_NS))
+    rounds = []
+
+    def answer(connection, mask):
+        host = b if connection is accepted else a
+        if mask & READABLE:
+            host.send(connection, b"".join(host.receive(connection, 100)))
+            rounds.append(network.clock.now_ns)
+
+    a.notify = b.notify = answer
+    listener = b.listen(7)
+    connection = a.connect(packed(b), 7)
+    network.run_until(lambda: bool(listener.queue))
+    accepted = listener.accept()
+    connection.user = accepted.user = answer
+    network.run(seconds=1)
+    a.send(connection, b"ball")
+    sent, happened = network.next_packet_id(), network.clock.happened
+    network.run(seconds=0.1)
+    segments, events = network.next_packet_id() - sent - 1, network.clock.happened - happened
+    assert len(rounds) == 100
+    assert segments == 100
+    assert events <= 2 * 100 + 10, "each segment arrives, and is looked at; a timer now and then"

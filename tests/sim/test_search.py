@@ -141,3 +141,11 @@ def test_fuzz_command_says_what_it_did(capsys, tmp_path):
     assert last.startswith("25 cases, ")
     assert last.endswith(" 0 failures")
     assert not list(tmp_path.iterdir())
+
+
+def test_slow_reader_waits_for_text_and_does_not_ask_for_it_again_and_again():
+    reader = Plan(read_every_ns=1_000_000, read_bytes=100)
+    talk = Talk(0, 0, 80, (Plan(writes=((0, 1_000), (30_000_000_000, 1_000)), ending="wait"), reader))
+    result = play(Case(seed=1, talks=(talk,), lasts_ns=60_000_000_000))
+    assert result.simulated_ns > 31_000_000_000
+    assert result.happened < 100, "of 30,000 milliseconds in which nothing comes"
