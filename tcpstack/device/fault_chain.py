@@ -92,8 +92,11 @@ class FaultChain:
         self._deliver = deliver
         self._stages: list[Stage[Any]] = []
         onward = self._leave
-        for rule in reversed(list(rules)):
-            stage = STAGES[type(rule)](rule, Place(onward, self._tell, packet_ids))
+        rules = list(rules)
+        verbs = [rule.VERB for rule in rules]
+        for position, rule in reversed(list(enumerate(rules))):
+            number = verbs[:position].count(rule.VERB)
+            stage = STAGES[type(rule)](rule, Place(number, onward, self._tell, packet_ids))
             self._stages.insert(0, stage)
             onward = stage.take
         self._enter = onward

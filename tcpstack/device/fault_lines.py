@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..wire.packet import Packet
 from .fault_octets import with_congestion_marked
 from .fault_rules import HELD_BACK, IN, MARKED, OUT, Delay, Rate, Reorder
 from .fault_stages import Passage, Place, Stage
@@ -28,13 +27,15 @@ class LineStage(Stage[Delay | Rate]):
 
     def act(self, passage: Passage, now_ns: int) -> bool:
         pipe = self._pipes[passage.direction]
-        if pipe.congested(now_ns):
-            passage = self._with_congestion_marked(passage, now_ns)
-        if not pipe.put(passage, len(passage.packet), now_ns):
+        marked = with_congestion_marked(passage.packet) if pipe.congested(now_ns) else None
+        carried = Passage(marked, passage.direction) if marked is not None else passage
+        if not pipe.put(carried, len(carried.packet), now_ns):
             return self.lose(passage, now_ns)
+        if marked is not None:
+            self.tell(passage, MARKED, now_ns)
         if self.rule.is_for_some:
             self.tell(passage, HELD_BACK, now_ns)
-        passage.keep()
+        carried.keep()
         self._pass_arrived(pipe, now_ns, now_ns)
         return True
 
@@ -56,13 +57,6 @@ class LineStage(Stage[Delay | Rate]):
     def _pass_arrived(self, pipe: Pipe[Passage], due_ns: int, now_ns: int) -> None:
         for arrived in pipe.take(due_ns):
             self.onward(arrived, now_ns)
-
-    def _with_congestion_marked(self, passage: Passage, now_ns: int) -> Passage:
-        marked: Packet | None = with_congestion_marked(passage.packet)
-        if marked is None:
-            return passage
-        self.tell(passage, MARKED, now_ns)
-        return Passage(marked, passage.direction)
 
 
 class _Held:

@@ -1,8 +1,8 @@
 """Fault rules at work: a stage is one rule at its place in one chain, in both directions. It counts and draws.
 
 A stage gets each packet that comes to its place, once and in order, and passes on what is left of it. Draws come from
-the rule's seed, its verb and the direction alone: the same packets in the same order are hit again, whatever passes in
-the other direction meanwhile, and two rules of one seed but of different verbs stay independent.
+the rule's seed, its verb, its number among the rules of that verb, and the direction: the same packets in the same
+order are hit again, whatever passes in the other direction meanwhile, and two rules of one seed stay independent.
 """
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ class Passage:
 class Place:
     """What surrounds a stage.
 
+    number          how many rules of the same verb stand before it in the chain
     onward          passes a packet on to the next stage; as Device.send
     tell            notes a hit: the rule, the packet, what became of it, the time
     next_packet_id  numbers a packet that the stage makes itself
     """
 
+    number: int
     onward: Callable[[Passage, int], bool]
     tell: Callable[[Rule, Passage, str, int], None]
     next_packet_id: Callable[[], int]
@@ -97,7 +99,8 @@ class Stage(ABC, Generic[R]):
         self.onward = place.onward
         self.next_packet_id = place.next_packet_id
         # Text seeds by its SHA-512: the same draws on every machine and in every run.
-        self.random = {d: random.Random(f"{rule.VERB} {rule.random_seed} {d}") for d in (IN, OUT)}
+        number = f" {place.number}" if place.number else ""
+        self.random = {d: random.Random(f"{rule.VERB} {rule.random_seed} {d}{number}") for d in (IN, OUT)}
         self._tell = place.tell
         self._is_for_some = rule.is_for_some
         self._first, self._last = rule.span

@@ -51,12 +51,13 @@ class Line:
 class Pipe(Generic[T]):
     """Things on their way along a Line. `draw(n)` gives a whole number from 0 to n - 1, for the jitter."""
 
-    __slots__ = ("_arrivals", "_busy_until_ns", "_draw", "_waiting", "_waiting_bytes", "line")
+    __slots__ = ("_arrivals", "_busy_until_ns", "_draw", "_owed", "_waiting", "_waiting_bytes", "line")
 
     def __init__(self, line: Line, draw: Callable[[int], int]) -> None:
         self.line = line
         self._draw = draw
         self._busy_until_ns = 0
+        self._owed = 0  # what was left over when that was rounded down: of a nanosecond, 1 / rate_bps each
         self._waiting: deque[tuple[int, int]] = deque()  # (when it begins to be sent, its size), of those that wait
         self._waiting_bytes = 0
         self._arrivals: deque[tuple[int, T]] = deque()
@@ -87,7 +88,10 @@ class Pipe(Generic[T]):
                     return False
                 self._waiting.append((begins_ns, size))
                 self._waiting_bytes += size
-            done_ns = self._busy_until_ns = begins_ns + size * _BITS_TIMES_NS // line.rate_bps
+            else:
+                self._owed = 0
+            takes_ns, self._owed = divmod(size * _BITS_TIMES_NS + self._owed, line.rate_bps)
+            done_ns = self._busy_until_ns = begins_ns + takes_ns
         arrives_ns = done_ns + line.delay_ns
         if line.jitter_ns:
             arrives_ns += self._draw(line.jitter_ns + 1)

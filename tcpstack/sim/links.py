@@ -78,7 +78,8 @@ Node: TypeAlias = Interface | Router
 
 
 class Link:
-    """A wire between two nodes, with a Line for each direction. Packets above `mtu` are dropped and counted.
+    """A wire between two nodes, with a Line for each direction. Packets above `mtu` are dropped and counted, as those
+    that find its queue full; those that it marked as having met congestion are counted.
 
     A superpacket goes whole over a line with neither a rate nor a queue to a host that takes it so; else as the packets
     that it stands for, each of which waits, or is lost, by itself.
@@ -126,12 +127,12 @@ class Link:
             self._lose(packet, "above the link's MTU")
             return False
         pipe = self._pipes[there]
-        if pipe.congested(clock.now_ns):
-            self.counters["met congestion"] += 1
-            packet = with_congestion_marked(packet) or packet
-        if not pipe.put(packet, size, clock.now_ns):
+        marked = with_congestion_marked(packet) if pipe.congested(clock.now_ns) else None
+        if not pipe.put(marked or packet, size, clock.now_ns):
             self._lose(packet, "queue full")
             return False
+        if marked is not None:
+            self.counters["marked"] += 1
         arrives_ns = pipe.last_arrival_ns
         assert arrives_ns is not None
         clock.call_at(arrives_ns, self._arrivals[there])

@@ -57,6 +57,11 @@ def test_rules_of_the_same_seed_do_not_hit_the_same_packets() -> None:
     assert doubled != losing
 
 
+def test_rules_of_the_same_seed_and_the_same_verb_draw_apart() -> None:
+    both = lost(*faulty("loss 50% seed=3", "loss 50% seed=3"))
+    assert 0.7 < len(both) / 4_000 < 0.8
+
+
 @pytest.mark.parametrize(("percentage", "passed"), [("0%", 50), ("100%", 0)])
 def test_loss_of_none_and_of_all(percentage: str, passed: int) -> None:
     device, peer = faulty(f"loss {percentage}")

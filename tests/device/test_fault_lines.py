@@ -167,6 +167,13 @@ def test_rate_drops_what_its_queue_has_no_room_for_and_tells_of_it(queue: str) -
     ]
 
 
+def test_rate_that_drops_a_packet_has_not_marked_it() -> None:
+    wire = Wire(Rate(10_000_000, queue_bytes=3000, mark_bytes=1000))
+    for number in range(6):
+        wire.put(ObjectPacket(a_segment(text=bytes(1210), packet_id=number), 64, 2))
+    assert [hit.action for hit in wire.hits] == ["marked", "dropped", "dropped", "dropped"]
+
+
 @pytest.mark.parametrize("carried", [False, True])
 def test_rate_marks_congestion_on_what_is_ecn_capable(carried: bool) -> None:
     segments = [a_segment(text=bytes(1210), packet_id=n) for n in range(5)]

@@ -166,3 +166,12 @@ def test_what_comes_after_clear_waits_for_nothing_that_is_lost() -> None:
     assert len(wire) == 0
     assert wire.put(4, 125, 0)
     assert arrivals(wire) == [(MS, 4)]
+
+
+def test_what_is_rounded_of_one_sending_time_counts_for_the_next() -> None:
+    wire = pipe(rate_bps=3_000_000_000)
+    for n in range(3_000):
+        assert wire.put(n, 1, 0)
+    assert wire.last_arrival_ns == 8_000
+    assert wire.put(0, 1, 9_000)
+    assert wire.last_arrival_ns == 9_002  # the line was idle: nothing is owed

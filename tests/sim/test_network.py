@@ -19,6 +19,8 @@ from tcpstack.device.pipe import Line
 from tcpstack.sim.network import Network
 from tcpstack.wire.codec import DPKT, FAST
 from tcpstack.wire.objects import OBJECTS
+from tcpstack.wire.packet import Packet
+from tcpstack.wire.segmentation import renew_ip_checksum
 
 CODECS = pytest.mark.parametrize("codec", [OBJECTS, DPKT, FAST], ids=["objects", "dpkt", "fast"])
 FAMILIES = pytest.mark.parametrize("prefix", ["10.0.0.{}/24", "fd00::{}/64"], ids=["v4", "v6"])
@@ -183,15 +185,28 @@ def test_router_says_too_big_and_passes_smaller_packets(codec, prefix):
     assert a.stack.counters["icmp_error"] + a.stack.counters["icmp_ignored"] == refused["too big"]
 
 
-def test_mark_needs_a_sender_that_understands_it():
-    network, a, b = joined(Line(1_000_000, mark_bytes=1_000), codec=DPKT)
+@pytest.mark.parametrize("ecn", [0, 2], ids=["not-ECT", "ECT(0)"])
+def test_queue_marks_what_it_carries_of_senders_that_understand_it(ecn):
+    network, a, b = joined(Line(1_000_000, queue_bytes=8_000, mark_bytes=1_000), codec=DPKT)
     seen = []
-    inner = b.interface.deliver
-    b.interface.deliver = lambda packet, link: (seen.append(packet.data()[1] & 3), inner(packet, link))
-    Transfer(network, a, b, bytes(50_000))
+    leave, arrive = network.links[0].send, b.interface.deliver
+
+    def send(source, packet):
+        octets = bytearray(packet.data())
+        octets[1] |= ecn
+        renew_ip_checksum(octets)
+        return leave(source, Packet((bytes(octets),), packet.checksum, id=packet.id))
+
+    def deliver(packet, link):
+        seen.append(packet.data()[1] & 3)
+        arrive(packet, link)
+
+    network.links[0].send, b.interface.deliver = send, deliver
+    Transfer(network, a, b, bytes(200_000))
     network.run(seconds=10)
-    assert network.links[0].counters["met congestion"] > 0
-    assert set(seen) == {0}  # not-ECT: never marked
+    assert network.links[0].counters["queue full"] > 0  # so it was above the mark
+    assert network.links[0].counters["marked"] == seen.count(3)  # and what was dropped is not counted
+    assert set(seen) == ({2, 3} if ecn else {0})
 
 
 def test_faults_act_at_their_host_and_heal():
