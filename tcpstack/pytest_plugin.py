@@ -28,12 +28,12 @@ from _pytest._code.code import ExceptionRepr
 
 if TYPE_CHECKING:
     from .aio.virtual import Simulation
+    from .core.events import Tracer
     from .device.faults import Rule
     from .device.pipe import Line
     from .sim.network import Network
     from .testing.namespace import StackNamespace
     from .testing.pair import ConnectedPair
-    from .testing.recording import Recording
     from .testing.streams import StreamPair, VirtualStreamPair
 
     MemoryStreams: TypeAlias = Callable[[], AbstractAsyncContextManager[StreamPair]]
@@ -53,6 +53,8 @@ _TAKERS = {
     "line": ("tcp_pair", "tcp_streams"),
 }
 """The fixtures that each word of the mark is for; the seed is for all."""
+_LAST_LINES = 40
+"""How much of the ladders is in a report."""
 
 
 def _read_seed(text: str) -> int:
@@ -88,11 +90,12 @@ def pytest_configure_node(node: Any) -> None:
 class _Run:
     """One test's run with these fixtures: its marks, and what is to be said should it fail.
 
-    seed  the test's own, of the mark or drawn from the session's and the test's name
+    seed     the test's own, of the mark or drawn from the session's and the test's name
+    ladders  what was on the wire; each is given by how many of its last lines at the most
     """
 
     def __init__(self, item: pytest.Item) -> None:
-        self.recording: Recording | None = None
+        self.ladders: list[Callable[[int], str]] = []
         self._item = item
         self._marks = self._read_marks()
         self._session_seed: int = item.config.option.tcp_seed
@@ -129,33 +132,42 @@ class _Run:
         return Random(f"{self._session_seed} {self._item.path.name} {self._item.location[2]}").randrange(_FRESH_SEEDS)
 
     def _complain(self, problem: str) -> NoReturn:
-        raise pytest.UsageError(f"{self._item.nodeid}: {problem}")
+        raise pytest.fail.Exception(problem, pytrace=False) from None  # it is the test's words that are wrong
 
     def check_plain(self, fixture: str) -> None:
-        """Raise UsageError where the test is a coroutine: it would be on an event loop already."""
+        """Fail where the test is a coroutine: it would be on an event loop already."""
         if inspect.iscoroutinefunction(getattr(self._item, "function", None)):
             self._complain(
                 f"{fixture} is in virtual time, on an event loop of its own: make the test a plain function, and run"
                 " coroutines by the fixture's run(); tcp_memory_streams is for coroutines"
             )
 
-    def record(self, us: str = "client", peer: str = "server") -> Recording:
-        """The tracer that the report's ladder comes from."""
-        from .testing.recording import Recording
+    def record(self, us: str, peer: str) -> Tracer:
+        """A tracer for one end, that a ladder of the report comes from."""
+        from .observe.ladder import Ladder
+        from .observe.recording import Recording
 
-        if self.recording is None:
-            self.recording = Recording(us=us, peer=peer)
-        return self.recording
+        recording = Recording(Ladder(us=us, peer=peer))
+        self.ladders.append(lambda lines: recording.render(last_lines=lines))
+        return recording
 
-    def faults(self) -> list[Rule]:
-        from .testing.wires import seeded
+    def faults(self, host: str) -> list[Rule]:
+        """The mark's rules, which act at this host."""
+        from .device.fault_lists import rules_of
+        from .device.faults import FaultRuleError
 
-        return seeded(self._marks.get("faults", ()), self.seed)
+        try:
+            return rules_of(self._marks.get("faults", ()), self.seed, host)
+        except FaultRuleError as error:
+            self._complain(str(error))
 
     def line(self) -> Line:
         from .testing.wires import as_line
 
-        return as_line(self._marks.get("line"))
+        try:
+            return as_line(self._marks.get("line"))
+        except ValueError as error:
+            self._complain(str(error))
 
     def report(self) -> str:
         """The section of a failure's report."""
@@ -164,8 +176,8 @@ class _Run:
         names = [node.name for node in self._item.listchain() if isinstance(node, (pytest.Class, pytest.Item))]
         test = "::".join([path, *names])
         lines = [f"seed:   {self.seed}", f"replay: pytest {shlex.quote(test)} --tcp-seed={self._session_seed}"]
-        if self.recording is not None:
-            lines += ["", self.recording.render() or "no segment was sent"]
+        for ladder in self.ladders:
+            lines += ["", ladder(_LAST_LINES)]
         return "\n".join(lines)
 
 
@@ -191,6 +203,8 @@ def pytest_runtest_makereport(
             report.longrepr.addsection("tcpstack", run.report(), "-")  # so that --junitxml has it as well
         else:
             report.sections.append(("tcpstack", run.report()))
+    if run is not None and call.when == "teardown":
+        run.ladders.clear()
     return report
 
 
@@ -214,7 +228,9 @@ def tcp_network(request: pytest.FixtureRequest) -> Network:
     from .sim.network import Network
 
     run = _run(request)
-    return Network(run.seed, tracer=run.record())
+    network = Network(run.seed, ladder=True)
+    run.ladders.append(lambda lines: network.ladder(last_lines=lines))
+    return network
 
 
 @pytest.fixture
@@ -223,7 +239,7 @@ def tcp_pair(request: pytest.FixtureRequest, tcp_network: Network) -> ConnectedP
     from .testing.pair import connect
 
     run = _run(request)
-    return connect(tcp_network, run.line(), run.faults())
+    return connect(tcp_network, run.line(), run.faults("client"))
 
 
 @pytest.fixture
@@ -234,7 +250,8 @@ def tcp_simulation(request: pytest.FixtureRequest) -> Iterator[Simulation]:
 
     run = _run(request)
     run.check_plain("tcp_streams" if "tcp_streams" in request.fixturenames else "tcp_simulation")
-    with Simulation(run.seed, tracer=run.record(), within_s=_WITHIN_S) as simulation:
+    with Simulation(run.seed, ladder=True, within_s=_WITHIN_S) as simulation:
+        run.ladders.append(lambda lines: simulation.ladder(last_lines=lines))
         yield simulation
 
 
@@ -245,7 +262,7 @@ def tcp_streams(request: pytest.FixtureRequest, tcp_simulation: Simulation) -> V
     from .testing.streams import connect_virtual
 
     run = _run(request)
-    return connect_virtual(tcp_simulation, run.line(), run.faults())
+    return connect_virtual(tcp_simulation, run.line(), run.faults("client"))
 
 
 @pytest.fixture
@@ -255,7 +272,8 @@ def tcp_memory_streams(request: pytest.FixtureRequest) -> MemoryStreams:
     from .testing.streams import connect_in_memory
 
     run = _run(request)
-    return lambda: connect_in_memory(run.seed, run.faults(), run.record())
+    faults = run.faults("client")
+    return lambda: connect_in_memory(run.seed, faults, run.record("client", "server"))
 
 
 @pytest.fixture
@@ -266,8 +284,9 @@ def tcp_namespace(request: pytest.FixtureRequest) -> Iterator[StackNamespace]:
     from .testing.namespace import StackNamespace
 
     run = _run(request)
+    faults = run.faults("tcpstack")
     try:
-        opened = StackNamespace(run.seed, run.faults(), run.record("tcpstack", "kernel"))
+        opened = StackNamespace(run.seed, faults, run.record("tcpstack", "kernel"))
     except NamespaceError as error:
         pytest.skip(f"tcp_namespace: {error.strerror or error}")
     with opened:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import random
 import time
@@ -242,6 +243,15 @@ class Host:
         Idempotent."""
         if self._closed:
             return
+        try:
+            await self._drain(grace_s)
+        finally:
+            self.close()
+        # The connection_lost calls of what was reset are due in the next turn: the caller need not know.
+        await asyncio.sleep(0)
+
+    async def _drain(self, grace_s: float) -> None:
+        """All of `aclose` but its end: what is not done after `grace_s` seconds is left as it is."""
         self._closing = True
         for server in list(self._servers):
             server.close()
@@ -250,15 +260,9 @@ class Host:
                 user.close()
             else:
                 self._driver.fail(user, ConnectionAbortedError(errno.ECONNABORTED, "The TCP stack was closed"))
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._driver.wait_idle()
-        except TimeoutError:
-            pass
-        finally:
-            self.close()
-        # The connection_lost calls of what was reset are due in the next turn: the caller need not know.
-        await asyncio.sleep(0)
 
     async def wait_closed(self) -> None:
         """Return when the host is closed. Raises the DeviceError where it was the device that went away."""

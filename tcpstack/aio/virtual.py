@@ -19,7 +19,8 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Any, Self, TypeVar
+from os import PathLike
+from typing import Any, BinaryIO, Self, TypeVar
 
 from ..core.config import SECOND_NS, Config
 from ..core.events import Tracer
@@ -62,12 +63,12 @@ class SimulatedHost(Host):
     ) -> None:
         self.name = interface.name
         self.interface = interface
-        interface.tracer = tracer
         self._simulation = simulation
         network = simulation.network
+        device, tracer = network.records.attach(interface, tracer)
         self._context().run(
             super().__init__,
-            interface,
+            device,
             interface.addresses,
             config=config,
             tracer=tracer,
@@ -105,10 +106,11 @@ class Simulation:
 
     config is every host's unless it is given its own; `tracer` gets the events of all, each as its host sees it.
     With `codec` wire.codec.DPKT links carry octets instead of segments. `within_s` is the limit of runs that are given
-    none of their own. As a context manager a Simulation can run
-    several times, its world going on from one to the next; else its first run is its only one.
+    none of their own. With `ladder` the method of that name has something to draw; all packets go into the file
+    `pcapng`, a path or a binary stream. As a context manager a Simulation can run several times, its world going on
+    from one to the next; else its first run is its only one.
 
-    Raises ValueError for a seed that is no whole number from 0 on.
+    Raises ValueError for a seed that is no whole number from 0 on, OSError where `pcapng` cannot be written.
     """
 
     def __init__(
@@ -119,6 +121,8 @@ class Simulation:
         tracer: Tracer | None = None,
         codec: Codec = OBJECTS,
         within_s: float | None = None,
+        ladder: bool = False,
+        pcapng: str | PathLike[str] | BinaryIO | None = None,
     ) -> None:
         if type(seed) is not int or seed < 0:
             raise ValueError(f"a seed is a whole number from 0 on, not {seed!r}")
@@ -126,7 +130,9 @@ class Simulation:
         self._tracer = GuardedTracer(tracer) if tracer is not None else None
         self._config = config
         self.clock = Clock()
-        self.network = Network(seed, codec=codec, clock=self.clock, tracer=self._tracer)
+        self.network = Network(
+            seed, codec=codec, clock=self.clock, tracer=self._tracer, ladder=ladder, pcapng=pcapng
+        )
         self.loop = VirtualLoop(self.clock, seed=seed)
         self.hosts: dict[str, SimulatedHost] = {}
         self._runner = asyncio.Runner(loop_factory=lambda: self.loop)
@@ -153,9 +159,10 @@ class Simulation:
 
         Raises ValueError for a name or an address that somebody has, FaultRuleError for a rule that is none.
         """
+        __tracebackhide__ = True  # in reports of pytest: what is wrong is the caller's
         if name.lower() in self.loop.names:
             raise ValueError(f"there is a host {name!r} already")
-        rules = rules_of(faults, lambda position: self.network.random.randrange(1_000_000))
+        rules = rules_of(faults, self.network.seed, name)
         interface = self.network.interface(name, *addresses, mtu=mtu)
         seen_by = GuardedTracer(tracer) if tracer is not None else self._tracer
         host = SimulatedHost(self, interface, config or self._config, rules, seen_by)
@@ -209,6 +216,16 @@ class Simulation:
         that is no number from 0 on.
         """
         return self._run(programs, within_s, self.spawn)
+
+    def ladder(self, *hosts: SimulatedHost | str, last_lines: int | None = None) -> str:
+        """The connections so far as ladders, one after the other, each as the end saw it that opened it, and with what
+        the other end really was in; with `hosts`, those that all of these take part in.
+
+        Of long ones the beginning and the end are kept; with `last_lines` only what came last. For `ladder=True`: else
+        RuntimeError. Raises ValueError for a host that there is not.
+        """
+        names = [host if isinstance(host, str) else host.name for host in hosts]
+        return self.network.ladder(*names, last_lines=last_lines)
 
     def close(self) -> None:
         """The end: programs that still run are cancelled, connections closed in order. Idempotent.
@@ -319,8 +336,11 @@ class Simulation:
                     self._runner.close()
                 finally:
                     self.loop.close()
+                    self.network.close()  # where it did not come to that
 
     async def _end(self, in_order: bool) -> None:
+        records = self.network.records
+        records.mark_closing(self.clock.now_ns)
         left = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
         for task in left:
             task.cancel()
@@ -328,9 +348,13 @@ class Simulation:
             # What they do at the end may need the network; what waits for connections to close needs them closed.
             await asyncio.wait(left, timeout=GRACE_S)
         if in_order:
-            await asyncio.gather(*(host.aclose(GRACE_S) for host in self.hosts.values()))
+            # Each stays until all are done: who has acknowledged the last FIN may have to do so again.
+            await asyncio.gather(*(host._drain(GRACE_S) for host in self.hosts.values()))
+        # What the hosts' own end does to connections is not for the records: no program has asked for it.
+        records.mark_end(self.clock.now_ns)
         for host in self.hosts.values():
             host.close()
+        await asyncio.sleep(0)  # the connection_lost calls of what was reset are due in the next turn
         if left:
             _, immortal = await asyncio.wait(left, timeout=GRACE_S)
             if immortal:

@@ -22,11 +22,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn, Self
 
-from ..sim.clock import START_NS, Clock
+from ..sim.clock import EPOCH_NS, START_NS, Clock
 from .virtual_names import Address, current_host_name, getaddrinfo
 
-EPOCH_NS = 1_767_225_600_000_000_000
-"""Each simulation begins on 1 January 2026, at midnight UTC."""
 MOST_READINGS = 1_000_000
 """A program that reads the clock so often without awaiting anything waits for time to pass, and it does not."""
 

@@ -13,8 +13,21 @@ from ..core.events import (
     StateChange,
 )
 from ..core.segment import ACK, RST, SYN, FourTuple, Segment
-from ..core.seq import MASK
-from ..core.state import ACTIVE_OPEN, CLOSED, LISTEN, PASSIVE_OPEN, RCV_UNREACHABLE, TIME_WAIT, TIMEOUTS
+from ..core.seq import HALF, MASK
+from ..core.state import (
+    ACTIVE_OPEN,
+    CLOSED,
+    CLOSING,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    LISTEN,
+    PASSIVE_OPEN,
+    RCV_UNREACHABLE,
+    TIME_WAIT,
+    TIMEOUTS,
+)
+from .fates import by_fate, pieces_of
 from .peer import Move, PeerView
 from .printable import preview
 from .rows import LOSS, PLAIN, QUIET, RESET, Arrow, Note, Row
@@ -22,6 +35,7 @@ from .story import Story
 from .wording import describe, fate
 
 _FATAL = ("dropped", "corrupted")
+_CLOSED_BY_USER = frozenset((CLOSED, FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, TIME_WAIT))
 _COPIES = 64
 """Copies waited for at once: another rule may have killed one, so that it never comes."""
 _ALONE = TIMEOUTS | {ACTIVE_OPEN, PASSIVE_OPEN, RCV_UNREACHABLE}
@@ -67,7 +81,7 @@ class Conversation:
         self._held_hits: list[FaultHit] = []
         self._pending: list[Event] = []
         self._early: list[FaultHit] = []
-        self._copies: dict[int, bool] = {}  # packets duplicated on their way in, by id: has one come?
+        self._copies: dict[tuple[int, int], bool] = {}  # segments duplicated on their way in: has one come?
 
     def on_event(self, event: Event) -> list[Row]:
         """The rows that are final with this event, in order."""
@@ -80,7 +94,7 @@ class Conversation:
         elif isinstance(event, FaultHit) and event.direction == "in":
             self._early.append(event)
         elif isinstance(event, SegmentIn):
-            rows += self._tell_early(event.segment.packet_id)
+            rows += self._tell_early(event.segment)
             rows += self._segment_in(event)
         else:
             rows += self._tell_early() + self._tell_pending()
@@ -104,24 +118,38 @@ class Conversation:
         """The rows of what `holds` is about: another connection has an event, so nothing more will come for it."""
         return self._tell_held() + self._tell_pending()
 
+    @property
+    def closing(self) -> bool:
+        """Both ends have closed."""
+        return self._state in _CLOSED_BY_USER and self._peer.state in _CLOSED_BY_USER
+
+    def mark(self, text: str, time_ns: int) -> Row:
+        """A line that is no event's."""
+        return Note(self._at(time_ns - self._start_ns), text, QUIET)
+
     def _tell_held(self) -> list[Row]:
-        """The row of the outgoing segment that is held."""
+        """The row of the outgoing segment that is held; of a superpacket, one for each stretch of its segments that had
+        the same fate."""
         event, hits = self._held, self._held_hits
         if event is None:
             return []
         self._held, self._held_hits = None, []
-        segment = event.segment
-        copies = 1 + sum(hit.action == "duplicated" for hit in hits)
-        copies -= sum(hit.action in _FATAL for hit in hits)
-        move = self._peer.reached(segment) if copies > 0 else self._peer.lost(segment)
-        state = self._ours(event.state, segment)
-        arrow = self._arrow(event.time_ns, segment, True, (state, state), move)
-        arrow.dead = copies <= 0
-        if arrow.dead:
-            arrow.tone = LOSS
-        arrow.details += [fate(hit) for hit in hits]
-        self._state = state
-        return [arrow, *self._agreement(event)]
+        rows: list[Row] = []
+        for segment, fates in by_fate(event.segment, hits):
+            lives = 1 + sum(hit.action == "duplicated" for hit in fates)
+            lives -= sum(hit.action in _FATAL for hit in fates)
+            move = self._peer.reached(segment) if lives > 0 else self._peer.lost(segment)
+            state = self._ours(event.state, segment)
+            arrow = self._arrow(event.time_ns, segment, True, (state, state), move)
+            arrow.dead = lives <= 0
+            if arrow.dead:
+                arrow.tone = LOSS
+            count = pieces_of(segment)
+            each = f"each of its {count} segments is " if count > 1 else ""
+            arrow.details += [each + fate(hit) for hit in fates]
+            self._state = state
+            rows.append(arrow)
+        return [*rows, *self._agreement(event)]
 
     def settle(self) -> list[Row]:
         """The rows of all that is held: nothing more will come for it."""
@@ -159,11 +187,12 @@ class Conversation:
         rows, moves = self._moves_of(event)
         ours = (self._ours(event.before, segment), self._ours(event.after, segment))
         arrow = self._arrow(event.time_ns, segment, False, ours, self._peer.sent(segment))
-        if segment.packet_id in self._copies:
-            if self._copies.pop(segment.packet_id):
+        name = (segment.packet_id, segment.seq)
+        if name in self._copies:
+            if self._copies.pop(name):
                 arrow.details.append("the copy that the fault rule made")
             else:
-                self._copies[segment.packet_id] = True
+                self._copies[name] = True
         self._state = ours[1]
         rows.append(arrow)
         rows += self._agreement(event)
@@ -212,7 +241,7 @@ class Conversation:
         segment = hit.segment
         if hit.action not in _FATAL or hit.direction == "out":
             if hit.direction == "in" and hit.action == "duplicated":
-                self._copies[hit.packet_id] = False
+                self._copies[hit.packet_id, segment.seq] = False
                 if len(self._copies) > _COPIES:
                     del self._copies[next(iter(self._copies))]
             elif hit.action in _FATAL:
@@ -228,10 +257,10 @@ class Conversation:
         arrow.details.append(fate(hit))
         return [arrow]
 
-    def _tell_early(self, up_to: int | None = None) -> list[Row]:
-        """The hits on arriving packets up to the packet with this id, or on all."""
-        told = [hit for hit in self._early if up_to is None or hit.packet_id <= up_to]
-        self._early = [hit for hit in self._early if up_to is not None and hit.packet_id > up_to]
+    def _tell_early(self, up_to: Segment | None = None) -> list[Row]:
+        """The hits on arriving packets up to this segment, or on all."""
+        told = [hit for hit in self._early if up_to is None or _came_by(hit, up_to)]
+        self._early = [hit for hit in self._early if up_to is not None and not _came_by(hit, up_to)]
         return [row for hit in told for row in self._fault(hit)]
 
     def _moves_of(self, event: SegmentIn) -> tuple[list[Row], list[StateChange]]:
@@ -266,6 +295,13 @@ class Conversation:
         """When a row is to stand, since the beginning."""
         self._latest_ns = max(self._latest_ns, time_ns - self._start_ns)
         return self._latest_ns
+
+
+def _came_by(hit: FaultHit, segment: Segment) -> bool:
+    """The packet that was hit came no later than this segment. Those of one superpacket share its id."""
+    if hit.packet_id != segment.packet_id:
+        return hit.packet_id < segment.packet_id
+    return (segment.seq - hit.segment.seq) & MASK < HALF
 
 
 def _came_with_a_segment(event: Event) -> bool:

@@ -7,7 +7,7 @@ conversations apart. None of them knows a rule of TCP: the peer's states come fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..core.events import Event, FaultHit, SegmentOut, StateChange
 from ..core.segment import FourTuple
@@ -28,25 +28,34 @@ _GUTTER = 4
 
 
 class _Transcript:
-    """One conversation's lines, kept whole up to 2,000 lines; of a longer one the beginning and the end."""
+    """One conversation's lines, each with its place among those of all; kept whole up to 2,000 lines, of a longer one
+    the beginning and the end.
 
-    __slots__ = ("_head", "_missing", "_tail")
+    flow            whose it is
+    opening, names  the lines that precede them: its title, and what stands above the columns
+    """
 
-    def __init__(self) -> None:
-        self._head: list[str] = []
-        self._tail: deque[str] = deque(maxlen=_HALF_KEPT_LINES)
-        self._missing = 0
+    __slots__ = ("_count", "_head", "_tail", "flow", "names", "opening")
 
-    def add(self, line: str) -> None:
-        if len(self._head) < _HALF_KEPT_LINES:
-            self._head.append(line)
-            return
-        self._missing += len(self._tail) == _HALF_KEPT_LINES
-        self._tail.append(line)
+    def __init__(self, flow: FourTuple, opening: str, names: str) -> None:
+        self.flow = flow
+        self.opening = opening
+        self.names = names
+        self._head: list[tuple[int, str]] = []
+        self._tail: deque[tuple[int, str]] = deque(maxlen=_HALF_KEPT_LINES)
+        self._count = 0
 
-    def lines(self) -> list[str]:
-        missing = [f"          ({self._missing} lines left out)"] if self._missing else []
-        return [*self._head, *missing, *self._tail]
+    def add(self, place: int, line: str) -> None:
+        (self._head if len(self._head) < _HALF_KEPT_LINES else self._tail).append((place, line))
+        self._count += 1
+
+    def lines(self, begin: int) -> list[str]:
+        """Those from the place `begin` on, and where how many are left out; none where there are none from there."""
+        head = [line for place, line in self._head if place >= begin]
+        tail = [line for place, line in self._tail if place >= begin]
+        missing = self._count - len(head) - len(tail)
+        gap = [f"          ({missing} lines left out)"] if missing and (head or tail) else []
+        return [*gap, *head, *tail] if begin else [*head, *gap, *tail]
 
 
 class Ladder:
@@ -54,6 +63,7 @@ class Ladder:
 
     write    called with whole lines, line end included; without it the lines are kept for `render`
     us, peer what to call the two ends
+    names    what to call those hosts whose addresses are among them, instead
     width    columns to use; color: with ANSI colour; ascii: with no character beyond ASCII
     verbose  shows each change of the congestion window too
     only     a connection's four-tuple, to show nothing else
@@ -77,10 +87,12 @@ class Ladder:
         verbose: bool = False,
         only: FourTuple | None = None,
         known: KnownPeers | None = None,
+        names: Mapping[bytes, str] | None = None,
         defer: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._write = write
         self._names = (us, peer)
+        self._hosts = names
         self._verbose = verbose
         self._only = only
         self._known = known
@@ -92,6 +104,7 @@ class Ladder:
         self._unsettled: dict[FourTuple, None] = {}  # who has something to be settled at the end of the turn
         self._transcripts: dict[int, _Transcript] = {}
         self._count = 0
+        self._lines = 0  # of all transcripts
 
     def __call__(self, event: Event) -> None:
         flow = event.flow
@@ -112,15 +125,30 @@ class Ladder:
         """Draw what still waits for the next event."""
         self._settle(tuple(self._live))
 
-    def render(self) -> str:
+    def mark(self, text: str, time_ns: int, *, spare_closing: bool = False) -> None:
+        """A line that says so, in each conversation that is not over; with `spare_closing` not where both ends have
+        closed already."""
+        self.flush()
+        for number, conversation in self._live.values():
+            if not (conversation.over or (spare_closing and conversation.closing)):
+                self._draw(number, [conversation.mark(text, time_ns)])
+
+    def render(self, *, about: Callable[[FourTuple], bool] | None = None, last_lines: int | None = None) -> str:
         """All conversations so far, each whole, in the order in which they began; "" where there was none.
+
+        about       tells of a four-tuple whether it is to be shown
+        last_lines  show no more than what was drawn last, and each conversation of which that is a part
 
         Only of a ladder without `write`. Of a very long conversation the beginning and the end are kept.
         """
         self.flush()
+        begin = 0 if last_lines is None else max(0, self._lines - last_lines)
         lines: list[str] = []
         for transcript in self._transcripts.values():
-            lines += [*([""] if lines else []), *transcript.lines()]
+            shown = transcript.lines(begin) if about is None or about(transcript.flow) else []
+            if shown:
+                legend = [] if lines else self._legend()
+                lines += [*([""] if lines else []), transcript.opening, *legend, transcript.names, *shown]
         if self._count > len(self._transcripts) > 0:
             lines += ["", f"({self._count - len(self._transcripts)} more conversations, not kept)"]
         return joined(lines)
@@ -155,19 +183,26 @@ class Ladder:
         self._count += 1
         number = self._count
         peer = PeerInference() if self._known is None else KnownPeer(self._known, flow)
-        conversation = Conversation(flow, event.time_ns, self._names, peer, verbose=self._verbose)
-        if self._write is None and number <= _MAX_KEPT:
-            self._transcripts[number] = _Transcript()
         local, lport, remote, rport = flow
-        us, them = self._names
-        alone = number == 1 and (self._only is not None or self._write is not None)
-        lines = [] if alone else [self._layout.title(number)]
-        if number == 1:
-            lines += self._layout.legend(us, them, inferred=peer.inferred)
-        ends = (f"{us} {endpoint(local, lport)}", f"{them} {endpoint(remote, rport)}")
-        lines.append(self._layout.heads(*ends))
-        self._emit(number, lines)
+        us, them = names = self._names_of(local, remote)
+        conversation = Conversation(flow, event.time_ns, names, peer, verbose=self._verbose)
+        title = self._layout.title(number, names if self._hosts is not None else None)
+        heads = self._layout.heads(f"{us} {endpoint(local, lport)}", f"{them} {endpoint(remote, rport)}")
+        if self._write is not None:
+            opening = self._legend() if number == 1 else [title]
+            self._emit(number, [*opening, heads])
+        elif number <= _MAX_KEPT:
+            self._transcripts[number] = _Transcript(flow, title, heads)
         return number, conversation
+
+    def _names_of(self, local: bytes, remote: bytes) -> tuple[str, str]:
+        us, them = self._names
+        hosts = self._hosts or {}
+        return hosts.get(local, us), hosts.get(remote, them)
+
+    def _legend(self) -> list[str]:
+        ends = "the host that heads the column" if self._hosts is not None else " and of ".join(self._names)
+        return self._layout.legend(ends, inferred=self._known is None)
 
     def _draw(self, number: int, rows: list[Row]) -> None:
         layout = self._layout
@@ -182,4 +217,5 @@ class Ladder:
             self._write(joined([gutter + line for line in lines]))
         elif number in self._transcripts:
             for line in lines:
-                self._transcripts[number].add(line)
+                self._transcripts[number].add(self._lines, line)
+                self._lines += 1

@@ -48,17 +48,17 @@ class Layout:
         # What is left of: margin, our states, space, arrow, space, mark, the peer's states.
         self._middle = self.width - gutter - len(_MARGIN) - 2 * self._states - 3
 
-    def title(self, number: int) -> str:
-        """The line that opens a conversation."""
-        text = f"── conversation {number} "
+    def title(self, number: int, names: tuple[str, str] | None = None) -> str:
+        """The line that opens a conversation, with the names of the two ends where they are known."""
+        text = f"── conversation {number} " if names is None else f"── conversation {number}: {' and '.join(names)} "
         return self._paint(text + "─" * (self.width - self._gutter - len(text)), _HEAD_SGR)
 
-    def legend(self, us: str, peer: str, *, inferred: bool) -> list[str]:
-        """How to read a ladder, for someone who never saw one."""
+    def legend(self, ends: str, *, inferred: bool) -> list[str]:
+        """How to read a ladder of these `ends`, for someone who never saw one."""
         how = "; ~ inferred: core's table of transitions, run over the segments seen; ? not known yet"
         key = (
             ("ms", "since the conversation began; time runs downward"),
-            ("state → state", f"before and after the segment, of {us} and of {peer}" + (how if inferred else "")),
+            ("state → state", f"before and after the segment, of {ends}" + (how if inferred else "")),
             ("seq, ack", "count from each end's initial sequence number (ISN): SYN is 0, the first octet 1"),
             ("len, win", "octets of data in the segment; octets that its sender has room for"),
         )

@@ -16,7 +16,10 @@ from os import PathLike
 from typing import BinaryIO, Protocol
 
 from ..core.events import Event, FaultHit, SegmentOut
-from ..wire.packet import Offload, Packet
+from ..core.segment import Segment
+from ..core.seq import MASK
+from ..wire.dpkt_codec import decode
+from ..wire.packet import CHECKSUM_VERIFIED, Offload, Packet
 from ..wire.segmentation import completed
 
 _log = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ class PcapngWriter:
     Raises OSError where the path can't be opened or the first block not written.
     """
 
-    __slots__ = ("_epoch_offset_ns", "_failed", "_interfaces", "_on_error", "_owned", "_stream")
+    __slots__ = ("_epoch_offset_ns", "_failed", "_interfaces", "_on_error", "_owned", "_stream", "_waiting")
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class PcapngWriter:
         self._on_error = on_error
         self._failed = False
         self._interfaces = 0
+        self._waiting: list[Callable[[], None]] = []
         self._owned = isinstance(target, (str, PathLike))
         # A file without a buffer: a buffer would cut blocks where it happens to be full.
         self._stream: BinaryIO = FileIO(target, "wb") if isinstance(target, (str, PathLike)) else target
@@ -83,6 +87,7 @@ class PcapngWriter:
 
     def packet(self, interface: int, packet: Packet, direction: int, now_ns: int, comments: Sequence[str] = ()) -> None:
         """Record one packet that passed `interface` in `direction` (INBOUND, OUTBOUND) at `now_ns`."""
+        self._call_waiting()
         if self._failed:
             return
         data = packet.data()
@@ -94,8 +99,13 @@ class PcapngWriter:
             options.append((_EPB_PACKETID, struct.pack("<Q", packet.id)))
         self._put(_block(_ENHANCED_PACKET, fields + _padded(data) + _options(*options)))
 
+    def before_next(self, call: Callable[[], None]) -> None:
+        """Have `call` record what it has before the next packet, or before the end."""
+        self._waiting.append(call)
+
     def close(self) -> None:
         """End the capture: flushes, and closes the file where the writer opened it. Idempotent."""
+        self._call_waiting()
         failed, self._failed = self._failed, True
         try:
             if self._owned:
@@ -110,6 +120,11 @@ class PcapngWriter:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _call_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
 
     def _put(self, block: bytes) -> None:
         if self._failed:
@@ -168,23 +183,33 @@ class PacketTap:
     partial checksum is recorded as it will be once it is complete.
 
     It is a tracer too: fed with the events, it puts the reason of each segment and the rule of each fault that
-    hit it into the packet's comment. Several taps may share a writer; closing a tap leaves the writer open.
+    hit it into the packet's comment. What became of a packet that arrived is known when the stack has had it, so it is
+    recorded with the next event, or before the next packet. Several taps may share a writer; closing a tap leaves the
+    writer open.
     """
 
-    __slots__ = ("_comments", "_device", "_interface", "_writer")
+    __slots__ = ("_arrived", "_comments", "_device", "_interface", "_writer")
 
     def __init__(self, device: PacketDevice, writer: PcapngWriter) -> None:
         self._device = device
         self._writer = writer
         self._interface = writer.interface(device.name)
-        self._comments: dict[int, list[str]] = {}  # by packet id, the latest last
+        self._comments: dict[int, list[str | FaultHit]] = {}  # by packet id, the latest last
+        self._arrived: list[tuple[Packet, int]] = []
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, SegmentOut):
-            if event.segment.reason:
-                self._comment(event.segment.packet_id, event.segment.reason)
-        elif isinstance(event, FaultHit):
-            self._comment(event.packet_id, f"{event.action} by the fault rule “{event.rule}”")
+        if isinstance(event, FaultHit):
+            self._comment(event.packet_id, event)
+            return
+        self._flush()
+        if isinstance(event, SegmentOut) and event.segment.reason:
+            self._comment(event.segment.packet_id, event.segment.reason)
+
+    def _flush(self) -> None:
+        """Record what has arrived."""
+        arrived, self._arrived = self._arrived, []
+        for packet, now_ns in arrived:
+            self._record(packet, INBOUND, now_ns)
 
     @property
     def name(self) -> str:
@@ -226,29 +251,60 @@ class PacketTap:
         return self._device.fileno()
 
     def receive(self, max_packets: int, now_ns: int) -> Sequence[Packet]:
+        self._flush()
         packets = self._device.receive(max_packets, now_ns)
-        for packet in packets:
-            self._record(packet, INBOUND, now_ns)
+        if packets:
+            self._arrived = [(packet, now_ns) for packet in packets]
+            self._writer.before_next(self._flush)
         return packets
 
     def send(self, packet: Packet, now_ns: int) -> bool:
-        self._record(packet, OUTBOUND, now_ns)
-        return self._device.send(packet, now_ns)
+        self._flush()
+        whole = completed(packet)
+        taken = self._device.send(packet, now_ns)
+        self._record(whole, OUTBOUND, now_ns)  # a simulated link has told by now whether it lost it
+        return taken
 
     def on_timer(self, now_ns: int) -> None:
         self._device.on_timer(now_ns)
 
     def close(self) -> None:
+        self._flush()
         self._device.close()
 
     def _record(self, packet: Packet, direction: int, now_ns: int) -> None:
         whole = completed(packet)
-        self._writer.packet(self._interface, whole, direction, now_ns, self._comments.get(packet.id, ()))
+        noted = self._comments.get(packet.id, ())
+        if any(isinstance(note, FaultHit) for note in noted):
+            comments = _comments_on(whole, noted)
+        else:
+            comments = [note for note in noted if isinstance(note, str)]
+        self._writer.packet(self._interface, whole, direction, now_ns, comments)
 
-    def _comment(self, packet_id: int, text: str) -> None:
-        self._comments.setdefault(packet_id, []).append(text)
+    def _comment(self, packet_id: int, note: str | FaultHit) -> None:
+        self._comments.setdefault(packet_id, []).append(note)
         if len(self._comments) > _REMEMBERED:
             del self._comments[next(iter(self._comments))]
+
+
+def _comments_on(packet: Packet, noted: Sequence[str | FaultHit]) -> list[str]:
+    """What was noted of a packet, in words. The segments of one superpacket share its id: of a segment only its own
+    hits, of a superpacket those of each."""
+    segment = decode(Packet((packet.data(),), CHECKSUM_VERIFIED, packet.gso_size, packet.id))
+    comments = []
+    for note in noted:
+        if isinstance(note, str):
+            comments.append(note)
+            continue
+        text = f"{note.action} by the fault rule “{note.rule}”"
+        if not isinstance(segment, Segment):
+            comments.append(text)
+        elif packet.gso_size and note.segment.payload_len < segment.payload_len:
+            first = note.segment.seq - segment.seq & MASK
+            comments.append(f"octets {first} to {first + note.segment.payload_len - 1}: {text}")
+        elif note.segment.seq == segment.seq:
+            comments.append(text)
+    return comments
 
 
 def _block(kind: int, body: bytes) -> bytes:

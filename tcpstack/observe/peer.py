@@ -7,13 +7,13 @@ its FIN was its CLOSE. It knows no rule of TCP beyond that translation.
 What we send is taken to arrive at once unless a fault rule killed it; where the peer's next segment proves
 otherwise (it acknowledges what we took for lost, or its FIN crossed ours), the inference follows the proof.
 
-`KnownPeers` is for a peer that is a stack of our own in the same process: it is given to that stack as its
-tracer, and then the states are known instead of inferred.
+`KnownPeers` is for a peer that is a stack of our own in the same process: it gets that stack's events, and then the
+states are known instead of inferred.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..core.events import Event, SegmentIn, SegmentOut, StateChange
 from ..core.segment import ACK, FIN, RST, SYN, FourTuple, Segment
@@ -38,6 +38,8 @@ from ..core.state import (
 )
 
 _REMEMBERED = 4096
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Move(NamedTuple):
@@ -53,9 +55,13 @@ class PeerView(Protocol):
     """What a ladder asks about the other end, segment by segment, in the order in which it saw them.
 
     inferred  True where the states are deduced from the segments, False where they are known
+    state     its state now, as far as it is known
     """
 
     inferred: bool
+
+    @property
+    def state(self) -> int | None: ...
 
     def sent(self, segment: Segment) -> Move:
         """The peer sent this segment (whether or not it arrived here)."""
@@ -239,49 +245,94 @@ class PeerInference:
 
 
 class KnownPeers:
-    """A tracer for the *other* stack of the same process: remembers the state of each of its connections."""
+    """A tracer for the *other* stacks of the same process: remembers what state each of their connections is in, and
+    what each segment found and left there.
 
-    __slots__ = ("_states",)  # at most _REMEMBERED of them, the latest mentioned last
+    `expect` takes in what segments did ahead of time: whoever draws later than things happen calls it when they do,
+    and the object itself when their turn to be drawn has come.
+    """
+
+    __slots__ = ("_last", "_moves", "_states")  # at most _REMEMBERED of each, the latest last
 
     def __init__(self) -> None:
         self._states: dict[FourTuple, int] = {}
+        self._last: dict[FourTuple, int] = {}  # after the latest segment
+        self._moves: dict[tuple[FourTuple, int, int, bool], Move] = {}  # by flow, packet id and SEQ; did it come in?
 
     def __call__(self, event: Event) -> None:
+        self.expect(event)
         if isinstance(event, (StateChange, SegmentIn)):
-            state = event.after
+            _remember(self._states, event.flow, event.after)
         elif isinstance(event, SegmentOut):
-            state = event.state
+            _remember(self._states, event.flow, event.state)
+
+    def expect(self, event: Event) -> None:
+        """Remember what a segment found and left, and nothing else yet. What is known already stays so."""
+        flow = event.flow
+        if isinstance(event, SegmentIn):
+            key, move = _key(flow, event.segment, came_in=True), Move(event.before, event.after)
+        elif isinstance(event, SegmentOut):
+            key = _key(flow, event.segment, came_in=False)
+            move = Move(self._last.get(flow, event.state), event.state)
         else:
+            if isinstance(event, StateChange):
+                self._last.setdefault(flow, event.before)
             return
-        self._states.pop(event.flow, None)
-        self._states[event.flow] = state
-        if len(self._states) > _REMEMBERED:
-            del self._states[next(iter(self._states))]
+        if key not in self._moves:
+            _remember(self._moves, key, move)
+            assert move.after is not None
+            _remember(self._last, flow, move.after)
 
     def state(self, flow: FourTuple) -> int | None:
         """The state of the other end of `flow` (our four-tuple); None where that stack did not mention it."""
-        local, lport, remote, rport = flow
-        return self._states.get((remote, rport, local, lport))
+        return self._states.get(_mirrored(flow))
+
+    def move(self, flow: FourTuple, segment: Segment, *, out: bool) -> Move | None:
+        """What our segment found and left at the other end of `flow`, or what its own moved it; None where that is
+        not known (yet), and for a copy: it is told once."""
+        return self._moves.pop(_key(_mirrored(flow), segment, came_in=out), None)
 
 
 class KnownPeer:
     """One connection's other end, as `KnownPeers` knows it.
 
-    It answers with what it knows when it is asked: what a segment of ours brought about shows with that segment
-    where the other stack has processed it by then, else with the next.
+    Where the other stack has processed a segment by the time that it is drawn, its row has what the segment did there,
+    else the state of that moment.
     """
 
     inferred = False
 
-    __slots__ = ("_flow", "_peers", "_shown")
+    __slots__ = ("_flow", "_peers")
 
     def __init__(self, peers: KnownPeers, flow: FourTuple) -> None:
         self._peers = peers
         self._flow = flow
-        self._shown: int | None = None
+
+    @property
+    def state(self) -> int | None:
+        return self._peers.state(self._flow)
 
     def sent(self, segment: Segment) -> Move:
-        before, self._shown = self._shown, self._peers.state(self._flow)
-        return Move(self._shown if before is None else before, self._shown)
+        return self._peers.move(self._flow, segment, out=False) or self.lost(segment)
 
-    reached = lost = sent
+    def reached(self, segment: Segment) -> Move:
+        return self._peers.move(self._flow, segment, out=True) or self.lost(segment)
+
+    def lost(self, segment: Segment) -> Move:
+        return Move(self.state, self.state)
+
+
+def _mirrored(flow: FourTuple) -> FourTuple:
+    local, lport, remote, rport = flow
+    return remote, rport, local, lport
+
+
+def _key(flow: FourTuple, segment: Segment, *, came_in: bool) -> tuple[FourTuple, int, int, bool]:
+    return flow, segment.packet_id, segment.seq, came_in
+
+
+def _remember(memory: dict[K, V], key: K, value: V) -> None:
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > _REMEMBERED:
+        del memory[next(iter(memory))]

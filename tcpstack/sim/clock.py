@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 
+EPOCH_NS = 1_767_225_600_000_000_000
+"""The date of the beginning, for whoever asks: 1 January 2026, at midnight UTC."""
 START_NS = 1_000_000_000
 """Virtual time begins at one second, so that "never yet" (0) and "at the beginning" differ."""
 

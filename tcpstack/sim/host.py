@@ -42,10 +42,10 @@ class SimHost:
         self.interface = interface
         self._network = network
         self._clock = network.clock
-        interface.tracer = tracer
-        self._device: Device = interface
+        self._end, tracer = network.records.attach(interface, tracer)
+        self._device: Device = self._end
         if faults:
-            self._device = FaultyDevice(interface, faults, tracer, network.next_packet_id)
+            self._device = FaultyDevice(self._end, faults, tracer, network.next_packet_id)
         self.stack = Stack(
             interface.addresses,
             mtu=interface.mtu,
@@ -102,9 +102,9 @@ class SimHost:
 
     def heal(self) -> None:
         """The fault rules act no more; what they hold back is lost."""
-        self._device = self.interface
-        self.stack.send_packet = self.interface.send
-        self.interface.on_ready = self._schedule_turn
+        self._device = self._end
+        self.stack.send_packet = self._end.send
+        self._end.on_ready = self._schedule_turn
 
     def _schedule_turn(self) -> None:
         """Packets have arrived: what arrives at one instant is one batch."""

@@ -25,7 +25,8 @@ class Interface:
     """A host's end of a link: a Device, whose packets come from the network. `send` fails while nothing is linked.
 
     offload  with FULL_OFFLOAD it takes and gives superpackets, also such as it makes of what arrives at once
-    tracer   is told what links lose of the host's packets, and of those for it
+    tracers  are told what links lose of the host's packets, and of those for it
+    tap      the same for a capture, which has to do with the host's own packets only
     """
 
     def __init__(self, name: str, addresses: Sequence[IPv4Interface | IPv6Interface], network: Network) -> None:
@@ -36,7 +37,8 @@ class Interface:
         self.queue_packets: int | None = None
         self.on_ready: Callable[[], None] | None = None
         self.link: Link | None = None
-        self.tracer: Tracer | None = None
+        self.tracers: tuple[Tracer, ...] = ()
+        self.tap: Tracer | None = None
         self._network = network
         self._arrived: list[Packet] = []
 

@@ -15,10 +15,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from os import PathLike
+from typing import BinaryIO, Self
 
 from ..core.config import SECOND_NS, Config
 from ..core.events import FaultHit, Tracer
-from ..core.segment import Segment
+from ..core.segment import FourTuple, Segment
 from ..device.fault_lists import rules_of
 from ..device.fault_rules import DROPPED, IN, OUT, Rule
 from ..device.pipe import Line
@@ -28,6 +30,7 @@ from ..wire.packet import FULL_OFFLOAD, LARGEST_PACKET, NO_OFFLOAD, Packet
 from .clock import Clock
 from .host import SimHost
 from .links import Interface, Link, Node
+from .records import Records
 from .router import Router
 
 LEAST_MTU = 68
@@ -38,17 +41,30 @@ __all__ = ["Interface", "Link", "Network", "Node", "Router", "SimHost"]
 class Network:
     """A network and its clock. `codec` is OBJECTS (links carry Segments) or DPKT (links carry octets).
 
-    tracer  gets every event of every host, and FaultHits for what links lose, as its sender sees it
+    tracer  gets every event of every host that is not given its own, and FaultHits for what links lose, as its sender
+            sees it
+    ladder  keep what the method `ladder` draws
+    pcapng  a path, or a binary stream, to write all packets to, as they pass the hosts' interfaces; whole after `close`
+
+    Raises OSError where that path cannot be written. As a context manager a Network does `close()` at the end.
     """
 
     def __init__(
-        self, seed: int = 0, *, codec: Codec = OBJECTS, clock: Clock | None = None, tracer: Tracer | None = None
+        self,
+        seed: int = 0,
+        *,
+        codec: Codec = OBJECTS,
+        clock: Clock | None = None,
+        tracer: Tracer | None = None,
+        ladder: bool = False,
+        pcapng: str | PathLike[str] | BinaryIO | None = None,
     ) -> None:
         self.seed = seed
         self.codec = codec
         self.clock = clock or Clock()
         self.random = random.Random(seed)
         self.tracer = tracer
+        self.records = Records(ladder=ladder, pcapng=pcapng)
         self.hosts: list[SimHost] = []
         self.links: list[Link] = []
         self._interfaces: dict[bytes, Interface] = {}
@@ -66,12 +82,14 @@ class Network:
         offload: bool = False,
         tracer: Tracer | None = None,
     ) -> SimHost:
-        """A host with these addresses. `faults` act on its packets, "in" being towards it; `tracer` sees its events.
+        """A host with these addresses. `faults` act on its packets, "in" being towards it, and those in words that name
+        no seed draw from the network's; `tracer` sees its events.
 
         With `offload` its stack sends and gets superpackets, as on a TUN device; without, each packet is one on the
         wire. Raises ValueError for an address that somebody has, FaultRuleError for a rule that is none.
         """
-        rules = rules_of(faults, lambda position: random.Random(f"{self.seed} {name} {position}").getrandbits(31))
+        __tracebackhide__ = True  # in reports of pytest: what is wrong is the caller's
+        rules = rules_of(faults, self.seed, name)
         interface = self.interface(name, *addresses, mtu=mtu, offload=offload)
         host = SimHost(self, interface, config, rules, tracer or self.tracer)
         self.hosts.append(host)
@@ -92,6 +110,7 @@ class Network:
         interface.offload = FULL_OFFLOAD if offload else NO_OFFLOAD
         for address in own:
             self._interfaces[address.ip.packed] = interface
+            self.records.names[address.ip.packed] = name
         return interface
 
     def router(self, name: str) -> Router:
@@ -148,6 +167,34 @@ class Network:
                 return False
         return True
 
+    def ladder(self, *hosts: SimHost | Node | str, last_lines: int | None = None) -> str:
+        """The connections so far as ladders, one after the other, each as the end saw it that opened it, and with what
+        the other end really was in; with `hosts`, those that all of these take part in.
+
+        Of long ones the beginning and the end are kept; with `last_lines` only what came last. For `ladder=True`: else
+        RuntimeError. Raises ValueError for a host that there is not.
+        """
+        names = [host if isinstance(host, str) else host.name for host in hosts]
+        known = self.records.names
+        stranger = next((name for name in names if name not in known.values()), None)
+        if stranger is not None:
+            raise ValueError(f"there is no host {stranger!r}: it is {' or '.join(dict.fromkeys(known.values()))}")
+
+        def about(flow: FourTuple) -> bool:
+            return {known.get(flow[0]), known.get(flow[2])}.issuperset(names)
+
+        return self.records.ladder(about, last_lines)
+
+    def close(self) -> None:
+        """The end of what is recorded: the file `pcapng` is whole. Idempotent."""
+        self.records.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
     def next_packet_id(self) -> int:
         """A number that no packet of this network has."""
         self._packet_id += 1
@@ -188,8 +235,15 @@ class Network:
         source, target = (segment.src, segment.sport), (segment.dst, segment.dport)
         sender, receiver = self._interfaces.get(segment.src), self._interfaces.get(segment.dst)
         now_ns = self.clock.now_ns
-        if sender is not None and sender.tracer is not None:
-            sender.tracer(FaultHit(now_ns, (*source, *target), segment, OUT, rule, DROPPED, packet.id))
-        # Whoever sees both ends is told once.
-        if receiver is not None and receiver.tracer is not None and receiver.tracer is not self.tracer:
-            receiver.tracer(FaultHit(now_ns, (*target, *source), segment, IN, rule, DROPPED, packet.id))
+        told: tuple[Tracer, ...] = ()
+        if sender is not None:
+            hit = FaultHit(now_ns, (*source, *target), segment, OUT, rule, DROPPED, packet.id)
+            told = sender.tracers
+            for tracer in (sender.tap, *told):
+                if tracer is not None:
+                    tracer(hit)
+        if receiver is not None:
+            hit = FaultHit(now_ns, (*target, *source), segment, IN, rule, DROPPED, packet.id)
+            for tracer in receiver.tracers:
+                if not any(tracer is each for each in told):  # whoever sees both ends is told once
+                    tracer(hit)

@@ -16,6 +16,7 @@ from typing import Any, Self
 from ..aio.host import Host
 from ..aio.opening import open_tun
 from ..core.events import Tracer
+from ..device.fault_lists import rules_of
 from ..device.faults import Rule
 from ..device.namespace import KERNEL_ADDRESSES, Namespace
 
@@ -34,9 +35,9 @@ class StackNamespace:
     kernel_address = KERNEL_ADDRESSES[0].partition("/")[0]
 
     def __init__(self, seed: int, faults: Sequence[str | Rule] = (), tracer: Tracer | None = None) -> None:
+        self._faults = rules_of(faults, seed, "tcpstack")
         self.namespace = Namespace.open()
         self._random = Random(seed)
-        self._faults = faults
         self._tracer = tracer
 
     @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from ..aio.host import Host
 from ..aio.opening import open_memory_pair
 from ..aio.virtual import SimulatedHost, Simulation
 from ..core.events import Tracer
+from ..device.fault_lists import rules_of
 from ..device.faults import Rule
 from ..device.pipe import Line
 from .pair import CLIENT_ADDRESSES, PORT, SERVER_ADDRESSES
@@ -62,8 +63,10 @@ async def connect_in_memory(
     seed: int, faults: Sequence[str | Rule] = (), tracer: Tracer | None = None
 ) -> AsyncIterator[StreamPair]:
     """Two hosts as open_memory_pair makes them, on the running loop in real time, and a connection. `faults` act on
-    the client's packets; `tracer` sees what the client sees; ports and sequence numbers come from `seed`."""
-    async with open_memory_pair(faults=faults, tracer=tracer, random=Random(seed)) as (client, server):
+    the client's packets; `tracer` sees what the client sees; ports, sequence numbers and the chance in rules that name
+    no seed come from `seed`."""
+    rules = rules_of(faults, seed, "client")
+    async with open_memory_pair(faults=rules, tracer=tracer, random=Random(seed)) as (client, server):
         yield StreamPair(*await _connect(client, server))
 
 

@@ -1,21 +1,11 @@
-"""What a test says of the wire, made ready for one seed."""
+"""What a test says of the wire."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ..aio.virtual_line import line_of
-from ..device.fault_lists import rules_of
-from ..device.faults import Rule
 from ..device.pipe import Line
-
-
-def seeded(faults: str | Rule | Iterable[str | Rule], seed: int) -> list[Rule]:
-    """The rules. Those in words that leave something to chance draw from `seed`, unless they say `seed=` themselves.
-
-    Raises FaultRuleError for a rule that is none.
-    """
-    return rules_of(faults, lambda position: seed + position)
 
 
 def as_line(line: Line | Mapping[str, str] | None) -> Line:

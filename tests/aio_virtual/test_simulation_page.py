@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -19,9 +20,8 @@ def test_page_has_an_example_in_each_section():
 
 
 @pytest.mark.parametrize(("section", "source", "output"), EXAMPLES, ids=[section for section, *_ in EXAMPLES])
-def test_example_prints_what_the_page_says(section: str, source: str, output: str):
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+def test_example_prints_what_the_page_says(section: str, source: str, output: str, tmp_path: Path):
+    command, environment = [sys.executable, "-W", "error", "-c", source], {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert result.stderr == ""
     assert result.stdout == output

@@ -13,6 +13,7 @@ from tcpstack.core.events import (
     LossDetected,
     RetransmissionTimeout,
     SegmentIn,
+    SegmentOut,
     SoftError,
     StateChange,
 )
@@ -581,7 +582,7 @@ class TestSeveralConversations:
         for _ in range(200):
             conversation.peer("ACK", b"x")
         conversation.peer("RST", after=CLOSED)
-        lines = ladder.render().splitlines()
+        lines = ladder.render().splitlines()[7:]
         assert len(lines) == 41
         assert re.search(r"\(\d+ lines left out\)", lines[20])
         assert "RST" in lines[-2]
@@ -658,9 +659,28 @@ class TestDrawing:
         conversation.peer("ACK", after=ESTABLISHED)
         syn, answer, *_, ack = rows(ladder.render())
         assert syn.endswith("─ SYN-SENT")
-        assert answer.endswith("> SYN-SENT → ESTABLISHED")
+        assert answer.endswith("> ESTABLISHED")
         assert ack.endswith("─ ESTABLISHED")
         assert "~" not in ladder.render()
+
+    def test_known_peer_shows_what_each_segment_did_there_whenever_it_is_drawn(self, script):
+        known, early, events = KnownPeers(), [], []
+        conversation = script(events.append)
+        local, lport, remote, rport = conversation.flow
+        mirrored = (remote, rport, local, lport)
+        asked = conversation.peer("SYN", before=LISTEN, after=SYN_RECEIVED)
+        answer = conversation.we("SYN,ACK")
+        early.append(StateChange(0, mirrored, CLOSED, SYN_SENT, ACTIVE_OPEN))
+        early.append(SegmentOut(0, mirrored, asked, SYN_SENT))
+        early.append(SegmentIn(0, mirrored, answer, SYN_SENT, ESTABLISHED))
+        for event in early:
+            known.expect(event)
+        ladder = Ladder(known=known)
+        for event in events:
+            ladder(event)
+        syn, told = rows(ladder.render())[:2]
+        assert syn.endswith("─ CLOSED → SYN-SENT")
+        assert told.endswith("> SYN-SENT → ESTABLISHED")
 
     def test_text_that_continues_is_not_previewed_again(self, script, ladder):
         conversation = script(ladder)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tcpstack.core.events import Event
-from tcpstack.observe import Ladder
+from tcpstack.observe import KnownPeers, Ladder, recording
+from tcpstack.observe.recording import Recording
 from tcpstack.sim.network import Network
-from tcpstack.testing import pair, recording
-from tcpstack.testing.recording import Recording
+from tcpstack.testing import pair
 from tcpstack.testing.wires import as_line
 from tcpstack.wire.codec import DPKT
 
@@ -26,11 +26,22 @@ def exchange(tracer: Recording | list[Event], faults: list[str] = FAULTS) -> Non
     connected.run(seconds=60)
 
 
-def test_ladder_is_the_same_whether_drawn_as_things_happen_or_at_the_end(monkeypatch: pytest.MonkeyPatch):
+def one_sided() -> Recording:
+    return Recording(Ladder(us="client", peer="server"))
+
+
+def both_sided() -> Recording:
+    peers = KnownPeers()
+    return Recording(Ladder(us="client", peer="server", known=peers), peers)
+
+
+@pytest.mark.parametrize("new", [one_sided, both_sided])
+def test_ladder_is_the_same_whether_drawn_as_things_happen_or_at_the_end(monkeypatch: pytest.MonkeyPatch, new):
     ladders = []
-    for most_waiting in (1, 10**9):
+    for most_waiting, kept_waiting in ((200, 100), (10**9, 10**9)):
         monkeypatch.setattr(recording, "_MOST_WAITING", most_waiting)
-        kept = Recording(last_lines=10**6)
+        monkeypatch.setattr(recording, "_KEPT_WAITING", kept_waiting)
+        kept = new()
         exchange(kept)
         ladders.append(kept.render())
     assert ladders[0] == ladders[1]
@@ -41,28 +52,35 @@ def test_ladder_of_both_ends_is_the_openers():
     events: list[Event] = []
     exchange(events, [])
     opener = events[0].flow
-    drawn: list[str] = []
-    ladder = Ladder(drawn.append, us="client", peer="server")
+    ladder = Ladder(us="client", peer="server")
     for event in events:
         if event.flow == opener:
             ladder(event)
-    ladder.flush()
-    kept = Recording(last_lines=10**6)
+    kept = one_sided()
     for event in events:
         kept(event)
-    assert kept.render() == "".join(drawn).rstrip("\n")
+    assert kept.render() == ladder.render().rstrip("\n")
 
 
-def test_long_ladder_keeps_its_head_and_says_what_is_missing():
-    kept, whole = Recording(last_lines=3), Recording(last_lines=10**6)
-    exchange(kept)
+def test_last_lines_come_with_what_stands_above_them_and_how_many_are_missing():
+    whole = one_sided()
     exchange(whole)
-    lines, all_lines = kept.render().splitlines(), whole.render().splitlines()
-    assert lines[-3:] == all_lines[-3:]
-    assert lines[-4] == f"    ({len(all_lines) - len(lines) + 1} lines left out)"
-    assert lines[:-4] == all_lines[: len(lines) - 4]
+    lines, all_lines = whole.render(last_lines=3).splitlines(), whole.render().splitlines()
+    assert lines[:-4] == all_lines[:7]
     assert "client 10.0.0.1" in lines[-5]
+    assert lines[-4] == f"          ({len(all_lines) - 7 - 3} lines left out)"
+    assert lines[-3:] == all_lines[-3:]
 
 
 def test_nothing_seen_is_nothing():
-    assert Recording().render() == ""
+    assert one_sided().render() == ""
+
+
+def test_what_comes_after_the_end_is_not_recorded():
+    kept = one_sided()
+    exchange(kept)
+    before = kept.render()
+    kept.end()
+    exchange(kept)
+    kept.mark("nobody sees this", 0)
+    assert kept.render() == before
