@@ -173,7 +173,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors as the rest of the program has them: one sentence (and where to read more), status 2."""
+    """Errors as the rest of the program has them: one sentence (and where to read more), status 2. Whoever takes fault
+    rules has them all at the end of --help."""
+
+    def format_help(self) -> str:
+        told = super().format_help()
+        if self.get_default("fault") is None:
+            return told
+        from ..device.fault_grammar import grammar_in_words  # nothing else here needs it
+
+        return f"{told}\nfault rules, of which docs/faults.md has examples:\n{grammar_in_words()}\n"
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"tcpstack: {message}\n({self.prog} --help tells more)\n")

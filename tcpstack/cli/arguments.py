@@ -49,8 +49,8 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fault", metavar="RULE", action="append", type=_fault_rule, default=[],
-        help="harm packets on purpose: 'drop syn nth=1', 'loss 5%% seed=7', 'duplicate 5%%', 'reorder 5%%', "
-        "'corrupt 1%%'; dir=in or dir=out limits a rule to one direction; may be repeated",
+        help="harm packets on purpose, as in --fault 'drop syn nth=1' --fault 'loss 5%%'; the rules are listed below; "
+        "may be repeated",
     )  # fmt: skip
 
 

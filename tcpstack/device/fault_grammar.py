@@ -1,25 +1,7 @@
 """Fault rules as text, the way `--fault` takes them.
 
-    drop MATCH                                           drop it
-    loss P%                                              lose each packet with this probability
-    burst-loss enter=P% leave=P% [loss-in-good=P%] [loss-in-bad=P%]
-                                                         lose them in bursts, while the wire is bad
-    duplicate P%                                         pass it twice
-    reorder P%                                           let one to three later ones overtake it
-    corrupt P%                                           flip one bit of it
-    delay TIME [jitter TIME]                             pass it later, in order
-    rate RATE [queue SIZE] [queue Np] [mark SIZE]        pass no more than so much; what waits is bounded
-    blackhole [after=TIME] [for=TIME]                    drop everything for a while
-    mtu N [silent]                                       drop what is larger, and say so by ICMP or not
-    strip option=sack                                    take a TCP option out (or mss, wscale, timestamps)
-    rewrite [window=N] [mss=N] [wscale=N]                overwrite fields of the TCP header
-
-Behind each may stand a MATCH (syn, synack, ack, data, fin, rst or any, which is what goes without saying), nth=N,
-nth=N..M or nth=N.. (only these of the packets that match), dir=in or dir=out (`in` is towards the stack), and seed=N
-where chance is involved (0 unless given). `ack` is an ACK and nothing else, `syn` a SYN without ACK. Times are in us,
-ms or s, rates in kbit, mbit or gbit, sizes in B, kB or MB; numbers take decimals.
-
-The grammar is the table FORMS: a new kind of fault is a Rule and a line there, and a Stage that does it.
+The grammar is the table FORMS, which is also what `grammar_in_words` tells (`tcpstack serve --help` ends with it): a
+new kind of fault is a Rule and a line there, and a Stage that does it. What may stand behind each rule is in BEHIND.
 """
 
 from __future__ import annotations
@@ -72,11 +54,41 @@ def parse_rule(text: str) -> Rule:
         raise FaultRuleError(str(error), text, len(text) + 1, len(text) + 2) from None
 
 
+def grammar_in_words(width: int = 34) -> str:
+    """The shape of each rule and what it does, then what may stand behind each, a line each; what a rule does stands
+    behind `width` columns, or beneath a longer shape."""
+    rules = [(shape(verb), form.what) for verb, form in FORMS.items()]
+    behind = [(slot.form, what) for slot, what in BEHIND.items()]
+    return "\n".join(
+        [
+            *(_entry(name, what, width) for name, what in rules),
+            "behind each, in any order:",
+            *(_entry(name, what, width) for name, what in behind),
+            f"TIME is in {TIME.names}, RATE in {RATE.names}, SIZE in {SIZE.names}; numbers take decimals.",
+        ]
+    )
+
+
+def shape(verb: str) -> str:
+    """What a rule looks like, but for what may stand behind every one: "delay TIME [jitter TIME]"."""
+    form = FORMS[verb]
+    own = [slot for slot in form.options if slot not in BEHIND]
+    words = [verb, *([form.operand.form] if form.operand is not None else []), *(slot.form for slot in form.needed)]
+    return " ".join([*words, *(f"[{slot.form}]" for slot in own if slot not in form.needed)])
+
+
+def _entry(name: str, what: str, width: int) -> str:
+    if len(name) < width - 2:
+        return f"  {name:<{width - 2}}{what}"
+    return f"  {name}\n{' ' * width}{what}"
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A place in a rule.
 
     argument  what the Rule calls it
+    form      what stands there, in short
     allowed   what may stand there, in words
     read      what a word means there; None for one that means nothing
     lead      what goes before the word: "seed=" in the same one, "jitter" in one of its own, or nothing
@@ -84,6 +96,7 @@ class Slot:
     """
 
     argument: str
+    form: str
     allowed: str
     read: Callable[[str], object | None]
     lead: str = ""
@@ -97,9 +110,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The shape of one rule. `operand` stands behind the verb; the `options` behind that, in any order; those that are
-    `needed` must be there."""
+    """The shape of one rule, which does `what`. `operand` stands behind the verb; the `options` behind that, in any
+    order; those that are `needed` must be there."""
 
+    what: str
     rule: Callable[..., Rule]
     operand: Slot | None
     options: tuple[Slot, ...]
@@ -134,51 +148,76 @@ def _whole(least: int, most: int) -> Callable[[str], int | None]:
     return read
 
 
-_MATCH = Slot("match", _either(MATCHES), MATCHES.get)
-_CHANCE = Slot("probability", "a percentage from 0% to 100%, such as 2.5%", read_percentage)
-_TIME = Slot("delay_ns", "a time such as 40ms (in us, ms or s)", TIME.read, units=TIME)
-_JITTER = Slot("jitter_ns", "a time such as 5ms (in us, ms or s)", TIME.read, "jitter", units=TIME)
+_MATCH = Slot("match", "MATCH", _either(MATCHES), MATCHES.get)
+_CHANCE = Slot("probability", "P%", "a percentage from 0% to 100%, such as 2.5%", read_percentage)
+_TIME = Slot("delay_ns", "TIME", "a time such as 40ms (in us, ms or s)", TIME.read, units=TIME)
+_JITTER = Slot("jitter_ns", "jitter TIME", "a time such as 5ms (in us, ms or s)", TIME.read, "jitter", units=TIME)
 _RATE = Slot(
     "rate_bps",
+    "RATE",
     "a rate above 0 such as 10mbit (in kbit, mbit or gbit)",
     lambda word: RATE.read(word) or None,
     units=RATE,
 )
-_QUEUE_BYTES = Slot("queue_bytes", "a size such as 64kB (in B, kB or MB)", SIZE.read, "queue", units=SIZE)
-_QUEUE_PACKETS = Slot("queue_packets", "a number of packets such as 50p", PACKETS.read, "queue", units=PACKETS)
-_MARK = Slot("mark_bytes", "a size such as 30kB (in B, kB or MB)", SIZE.read, "mark", units=SIZE)
-_AFTER = Slot("after_ns", "after=TIME such as after=2s", TIME.read, "after=", units=TIME)
-_FOR = Slot("for_ns", "for=TIME above 0 such as for=5s", lambda word: TIME.read(word) or None, "for=", units=TIME)
-_MTU = Slot("mtu", "a number of octets from 68 to 65535", _whole(68, 65_535))
-_SILENT = Slot("silent", "silent", {"silent": True}.get)
-_OPTION = Slot("option", f"option={_either(OPTION_KINDS)}", _one_of(OPTION_KINDS), "option=")
-_WINDOW = Slot("window", "window=N from 0 to 65535", _whole(0, 0xFFFF), "window=")
-_MSS = Slot("mss", "mss=N from 0 to 65535", _whole(0, 0xFFFF), "mss=")
-_WSCALE = Slot("wscale", "wscale=N from 0 to 255", _whole(0, 0xFF), "wscale=")
-_ENTER = Slot("enter", "enter=P%", read_percentage, "enter=")
-_LEAVE = Slot("leave", "leave=P%", read_percentage, "leave=")
-_LOSS_IN_GOOD = Slot("loss_in_good", "loss-in-good=P%", read_percentage, "loss-in-good=")
-_LOSS_IN_BAD = Slot("loss_in_bad", "loss-in-bad=P%", read_percentage, "loss-in-bad=")
-_NTH = Slot("nth", "nth=N, nth=N..M (M not below N) or nth=N.., counted from 1", _read_nth, "nth=")
-_SEED = Slot("seed", f"seed=N from 0 to {LARGEST}", read_whole, "seed=")
-_DIRECTION = Slot("direction", "dir=in or dir=out", _one_of((IN, OUT)), "dir=")
+_QUEUE_BYTES = Slot("queue_bytes", "queue SIZE", "a size such as 64kB (in B, kB or MB)", SIZE.read, "queue", units=SIZE)
+_QUEUE_PACKETS = Slot(
+    "queue_packets", "queue Np", "a number of packets such as 50p", PACKETS.read, "queue", units=PACKETS
+)
+_MARK = Slot("mark_bytes", "mark SIZE", "a size such as 30kB (in B, kB or MB)", SIZE.read, "mark", units=SIZE)
+_AFTER = Slot("after_ns", "after=TIME", "after=TIME such as after=2s", TIME.read, "after=", units=TIME)
+_FOR = Slot(
+    "for_ns", "for=TIME", "for=TIME above 0 such as for=5s", lambda word: TIME.read(word) or None, "for=", units=TIME
+)
+_MTU = Slot("mtu", "N", "a number of octets from 68 to 65535", _whole(68, 65_535))
+_SILENT = Slot("silent", "silent", "silent", {"silent": True}.get)
+_OPTION = Slot(
+    "option", f"option={'|'.join(OPTION_KINDS)}", f"option={_either(OPTION_KINDS)}", _one_of(OPTION_KINDS), "option="
+)
+_WINDOW = Slot("window", "window=N", "window=N from 0 to 65535", _whole(0, 0xFFFF), "window=")
+_MSS = Slot("mss", "mss=N", "mss=N from 0 to 65535", _whole(0, 0xFFFF), "mss=")
+_WSCALE = Slot("wscale", "wscale=N", "wscale=N from 0 to 255", _whole(0, 0xFF), "wscale=")
+_ENTER = Slot("enter", "enter=P%", "enter=P%", read_percentage, "enter=")
+_LEAVE = Slot("leave", "leave=P%", "leave=P%", read_percentage, "leave=")
+_LOSS_IN_GOOD = Slot("loss_in_good", "loss-in-good=P%", "loss-in-good=P%", read_percentage, "loss-in-good=")
+_LOSS_IN_BAD = Slot("loss_in_bad", "loss-in-bad=P%", "loss-in-bad=P%", read_percentage, "loss-in-bad=")
+_NTH = Slot("nth", "nth=N", "nth=N, nth=N..M (M not below N) or nth=N.., counted from 1", _read_nth, "nth=")
+_SEED = Slot("seed", "seed=N", f"seed=N from 0 to {LARGEST}", read_whole, "seed=")
+_DIRECTION = Slot("direction", "dir=in", "dir=in or dir=out", _one_of((IN, OUT)), "dir=")
 
 _LIMITS = (_MATCH, _NTH, _DIRECTION)
 _DRAWN = (_MATCH, _NTH, _SEED, _DIRECTION)
+BEHIND = {
+    _MATCH: f"only these packets: {_either(MATCHES)}",
+    _NTH: "only the Nth of those; also nth=N..M and nth=N..",
+    _DIRECTION: "only those towards the stack; dir=out: only those from it",
+    _SEED: "other draws, where chance is involved",
+}
+"""What may stand behind every rule, and what it does."""
 
 FORMS = {
-    "drop": Form(Drop, _MATCH, (_NTH, _DIRECTION)),
-    "loss": Form(Loss, _CHANCE, _DRAWN),
-    "burst-loss": Form(BurstLoss, None, (_ENTER, _LEAVE, _LOSS_IN_GOOD, _LOSS_IN_BAD, *_DRAWN), (_ENTER, _LEAVE)),
-    "duplicate": Form(Duplicate, _CHANCE, _DRAWN),
-    "reorder": Form(Reorder, _CHANCE, _DRAWN),
-    "corrupt": Form(Corrupt, _CHANCE, _DRAWN),
-    "delay": Form(Delay, _TIME, (_JITTER, *_DRAWN)),
-    "rate": Form(Rate, _RATE, (_QUEUE_BYTES, _QUEUE_PACKETS, _MARK, *_LIMITS)),
-    "blackhole": Form(Blackhole, None, (_AFTER, _FOR, *_LIMITS)),
-    "mtu": Form(Mtu, _MTU, (_SILENT, *_LIMITS)),
-    "strip": Form(Strip, None, (_OPTION, *_LIMITS), (_OPTION,)),
-    "rewrite": Form(Rewrite, None, (_WINDOW, _MSS, _WSCALE, *_LIMITS)),
+    "drop": Form("lose it", Drop, _MATCH, (_NTH, _DIRECTION)),
+    "loss": Form("lose each packet with this probability", Loss, _CHANCE, _DRAWN),
+    "burst-loss": Form(
+        "lose them in bursts, while the wire is bad",
+        BurstLoss,
+        None,
+        (_ENTER, _LEAVE, _LOSS_IN_GOOD, _LOSS_IN_BAD, *_DRAWN),
+        (_ENTER, _LEAVE),
+    ),
+    "duplicate": Form("pass it twice", Duplicate, _CHANCE, _DRAWN),
+    "reorder": Form("let one to three later ones overtake it", Reorder, _CHANCE, _DRAWN),
+    "corrupt": Form("flip one bit of it", Corrupt, _CHANCE, _DRAWN),
+    "delay": Form("pass it later, in order", Delay, _TIME, (_JITTER, *_DRAWN)),
+    "rate": Form(
+        "pass no more than so much; what may wait is bounded",
+        Rate,
+        _RATE,
+        (_QUEUE_BYTES, _QUEUE_PACKETS, _MARK, *_LIMITS),
+    ),
+    "blackhole": Form("lose everything for a while, or from then on", Blackhole, None, (_AFTER, _FOR, *_LIMITS)),
+    "mtu": Form("lose what is larger, and say so by ICMP, or not", Mtu, _MTU, (_SILENT, *_LIMITS)),
+    "strip": Form("take a TCP option out", Strip, None, (_OPTION, *_LIMITS), (_OPTION,)),
+    "rewrite": Form("overwrite fields of the TCP header", Rewrite, None, (_WINDOW, _MSS, _WSCALE, *_LIMITS)),
 }
 
 

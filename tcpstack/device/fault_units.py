@@ -20,11 +20,16 @@ _WHOLE = re.compile(r"[0-9]{1,18}")
 
 class Units:
     """The units of one quantity: each one's name and its size, a power of ten, from the largest to the smallest; and
-    the base unit, in words."""
+    the base unit, in words.
+
+    names  the units in words, from the smallest to the largest
+    """
 
     def __init__(self, sizes: Mapping[str, int], base: str) -> None:
         self._sizes = sizes
         self._base = base
+        *others, last = reversed(list(sizes))
+        self.names = f"{', '.join(others)} or {last}" if others else last
 
     def read(self, word: str) -> int | None:
         """The quantity in its base unit, 0 to LARGEST; None where the word is none."""

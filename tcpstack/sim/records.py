@@ -1,4 +1,4 @@
-"""What is kept of a simulated network, where that is asked for: a ladder of its connections, a capture of its packets."""
+"""What is kept of a simulated network where that is asked for: a ladder of its connections, a capture of packets."""
 
 from __future__ import annotations
 

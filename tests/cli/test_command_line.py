@@ -11,6 +11,7 @@ import pytest
 
 from tcpstack import cli
 from tcpstack.cli.arguments import ServeOptions, add_serve_options, serve_options
+from tcpstack.device.fault_grammar import FORMS, shape
 
 
 class Asked:
@@ -177,6 +178,18 @@ def test_help_is_given_with_status_0(capsys: pytest.CaptureFixture[str], words: 
     assert max(map(len, out.splitlines())) <= 120
     if words[0] in ("serve", "run"):
         assert "example" in out
+
+
+@pytest.mark.parametrize("command", ["serve", "run", "nc"])
+def test_help_of_whoever_takes_fault_rules_has_them_all(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert cli.main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    for verb, form in FORMS.items():
+        assert f"\n  {shape(verb)}" in out
+        assert f"  {form.what}\n" in out
+    assert out.count("docs/faults.md") == 1
+    assert cli.main(["fuzz", "--help"]) == 0
+    assert "docs/faults.md" not in capsys.readouterr().out
 
 
 def test_module_runs_as_the_command_and_help_loads_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tcpstack.device.fault_chain import STAGES
-from tcpstack.device.fault_grammar import FORMS
+from tcpstack.device.fault_grammar import BEHIND, FORMS, grammar_in_words, shape
 from tcpstack.device.faults import (
     ACK,
     ANY,
@@ -256,6 +257,26 @@ def test_caret_is_under_the_place_and_nothing_reaches_the_terminal_raw(text: str
 def test_value_of_a_kind_that_no_rule_has_is_a_value_error(make: Callable[[], Rule]) -> None:
     with pytest.raises(ValueError):
         make()
+
+
+EXAMPLES = {"P%": "5%", "TIME": "5ms", "RATE": "1mbit", "SIZE": "1kB", "Np": "5p", "N": "100", "MATCH": "data"}
+
+
+@pytest.mark.parametrize("verb", FORMS)
+def test_shape_of_a_rule_filled_in_is_such_a_rule(verb: str) -> None:
+    limits = [limit.form for limit in BEHIND if limit in FORMS[verb].options and limit is not FORMS[verb].operand]
+    words = re.sub(r"[\[\]]|\|\S+", "", " ".join([shape(verb), *limits]))
+    filled = re.sub("P%|TIME|RATE|SIZE|Np|MATCH|N", lambda found: EXAMPLES[found[0]], words)
+    rule = parse_rule(filled)
+    assert type(rule) is FORMS[verb].rule
+    assert all(slot.argument in repr(rule) for slot in FORMS[verb].options)
+
+
+def test_grammar_in_words_has_every_rule_and_what_may_stand_behind_each() -> None:
+    lines = grammar_in_words().splitlines()
+    begun = [line.split()[0] for line in lines if re.match("  [^ ]", line)]
+    assert begun == [*FORMS, *(limit.form for limit in BEHIND)]
+    assert max(map(len, lines)) <= 100
 
 
 def test_every_form_of_the_grammar_names_a_rule_by_its_verb() -> None:
