@@ -1,7 +1,6 @@
 """The accepted differences between this TCP and Linux's, as a table for docs/drill.md.
 
-    python -m tools.drill_differences           print it
-    python -m tools.drill_differences --write   put it into the document
+    python -m tools.drill_differences           print it; --write puts it into the document, --check compares
 
 They stand in the scripts, each above the lines that differ; a test holds the document to them.
 """
@@ -12,12 +11,9 @@ import sys
 from pathlib import Path
 
 from tcpstack.drill.run import read
+from tools.marked import DOCUMENTS, MarkedPart
 
-ROOT = Path(__file__).parents[1]
-SCRIPTS = ROOT / "tests" / "drill" / "scripts"
-DOCUMENT = ROOT / "docs" / "drill.md"
-BEGIN = "<!-- differences: drawn by `python -m tools.drill_differences --write` -->"
-END = "<!-- end of differences -->"
+SCRIPTS = Path(__file__).parents[1] / "tests" / "drill" / "scripts"
 
 
 def table() -> str:
@@ -33,15 +29,13 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def updated(document: str) -> str:
-    """The document with the table in its place."""
-    head, rest = document.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n\n{table()}\n\n{END}{tail}"
-
+PART = MarkedPart(
+    "tools.drill_differences",
+    DOCUMENTS / "drill.md",
+    "<!-- differences: drawn by `python -m tools.drill_differences --write` -->",
+    "<!-- end of differences -->",
+    table,
+)
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        DOCUMENT.write_text(updated(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(table())
+    sys.exit(PART.main())

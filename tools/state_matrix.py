@@ -1,7 +1,6 @@
 """The state matrix in figures, and where Linux differs, as tables for docs/matrix.md.
 
-    python -m tools.state_matrix           print them
-    python -m tools.state_matrix --write   put them into the document
+    python -m tools.state_matrix           print them; --write puts them into the document, --check compares
 
 They are counted from the cases of tests/core/matrix.py and the differences of tests/core/linux_differences.py, which
 tests hold the engine and Linux to.
@@ -12,17 +11,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from tcpstack.core import state as st
 from tests.core.letter import Outcome, letter
 from tests.core.linux_differences import DIFFERENCES, MEASURED, linux
 from tests.core.matrix import cases
 from tests.core.state_bench import MAKERS, Bench
-
-DOCUMENT = Path(__file__).parents[1] / "docs" / "matrix.md"
-BEGIN = "<!-- figures: counted by `python -m tools.state_matrix --write` -->"
-END = "<!-- end of figures -->"
+from tools.marked import DOCUMENTS, MarkedPart
 
 
 @dataclass
@@ -74,15 +69,13 @@ def tables() -> str:
     return "\n".join(lines)
 
 
-def updated(document: str) -> str:
-    """The document with the tables in their place."""
-    head, rest = document.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n\n{tables()}\n\n{END}{tail}"
-
+PART = MarkedPart(
+    "tools.state_matrix",
+    DOCUMENTS / "matrix.md",
+    "<!-- figures: counted by `python -m tools.state_matrix --write` -->",
+    "<!-- end of figures -->",
+    tables,
+)
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        DOCUMENT.write_text(updated(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(tables())
+    sys.exit(PART.main())

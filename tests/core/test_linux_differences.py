@@ -6,7 +6,7 @@ That Linux does what the list says is tests/kernel/test_state_matrix.py.
 from __future__ import annotations
 
 from tests.core.linux_differences import DIFFERENCES
-from tools.state_matrix import DOCUMENT, figures, updated
+from tools.state_matrix import PART, figures
 
 
 def test_each_difference_to_linux_shows_in_a_case() -> None:
@@ -16,5 +16,5 @@ def test_each_difference_to_linux_shows_in_a_case() -> None:
 
 
 def test_the_document_has_the_figures() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    assert updated(text) == text, "run python -m tools.state_matrix --write"
+    text = PART.path.read_text(encoding="utf-8")
+    assert PART.updated(text) == text, "run python -m tools.state_matrix --write"

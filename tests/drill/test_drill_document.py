@@ -9,9 +9,9 @@ import pytest
 
 from tcpstack.drill.calls import SUPPORTED
 from tcpstack.drill.run import PASSED, run_file
-from tools.drill_differences import DOCUMENT, updated
+from tools.drill_differences import PART
 
-TEXT = DOCUMENT.read_text(encoding="utf-8")
+TEXT = PART.path.read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```packetdrill\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -28,7 +28,7 @@ def test_each_example_passes(example: str, tmp_path: Path) -> None:
 
 
 def test_the_list_of_differences_is_that_of_the_scripts() -> None:
-    assert updated(TEXT) == TEXT, "run python -m tools.drill_differences --write"
+    assert PART.updated(TEXT) == TEXT, "run python -m tools.drill_differences --write"
 
 
 def test_every_call_is_listed() -> None:

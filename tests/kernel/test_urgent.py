@@ -106,6 +106,14 @@ class Listener(asyncio.Protocol):
         self.done.set_result(error)
 
 
+async def say_something_urgent(reader, writer):
+    await reader.readexactly(2)
+    writer.write(b"abc")
+    writer.transport.write_urgent(b"urgent")
+    writer.write(b"def")
+    writer.close()
+
+
 @BOTH
 @pytest.mark.any_loop
 async def test_urgent_octet_of_the_kernels_is_told_and_read_in_its_place(stack, namespace, host):
@@ -139,28 +147,14 @@ async def test_urgent_text_of_the_kernels_is_told_while_our_window_is_closed(sta
 
 @BOTH
 async def test_kernel_has_the_mark_at_the_last_octet_of_our_urgent_text(stack, namespace, host):
-    async def on_client(reader, writer):
-        await reader.readexactly(2)
-        writer.write(b"abc")
-        writer.transport.write_urgent(b"urgent")
-        writer.write(b"def")
-        writer.close()
-
-    await stack.start_server(on_client, port=9000)
+    await stack.start_server(say_something_urgent, port=9000)
     result = await namespace.run(sys.executable, "-c", READ_IN_LINE, host)
     assert result.returncode == 0, result.stderr
     assert result.stdout == b"abcurgen*tdef"
 
 
 async def test_kernel_that_takes_the_urgent_octet_out_takes_the_last_of_our_urgent_text(stack, namespace):
-    async def on_client(reader, writer):
-        await reader.readexactly(2)
-        writer.write(b"abc")
-        writer.transport.write_urgent(b"urgent")
-        writer.write(b"def")
-        writer.close()
-
-    await stack.start_server(on_client, port=9000)
+    await stack.start_server(say_something_urgent, port=9000)
     result = await namespace.run(sys.executable, "-c", READ_OUT_OF_BAND, "10.9.0.2")
     assert result.returncode == 0, result.stderr
     assert result.stdout.decode().split() == ["t", "abcurgendef"]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tcpstack.core.state import CLOSED, STATE_NAMES, TRANSITIONS
-from tools.state_diagram import BEGIN, END, diagram, embedded, main
+from tools.state_diagram import PART, diagram
 
 
 def transitions_shown(text: str) -> list[tuple[int, str, int]]:
@@ -30,35 +30,35 @@ def test_diagram_shows_each_transition_exactly_once():
 
 
 def test_document_shows_the_table_as_it_is(capsys):
-    assert main(["--check"]) == 0, capsys.readouterr().err
+    assert PART.main(["--check"]) == 0, capsys.readouterr().err
 
 
 @pytest.fixture
 def document(tmp_path):
     path = tmp_path / "architecture.md"
-    path.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    path.write_text(f"# Title\n\n{PART.begin}\nold\n{PART.end}\nafter\n", encoding="utf-8")
     return path
 
 
 def test_check_fails_on_an_old_diagram_and_write_renews_it(document, capsys):
-    assert main(["--check"], document) == 1
+    assert PART.main(["--check"], document) == 1
     assert "run python -m tools.state_diagram --write" in capsys.readouterr().err
-    assert main(["--write"], document) == 0
-    assert main(["--check"], document) == 0
+    assert PART.main(["--write"], document) == 0
+    assert PART.main(["--check"], document) == 0
     text = document.read_text(encoding="utf-8")
-    assert text.startswith(f"# Title\n\n{BEGIN}\n")
-    assert text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"# Title\n\n{PART.begin}\n")
+    assert text.endswith(f"{PART.end}\nafter\n")
     assert "old" not in text
-    assert embedded(text) == text
+    assert PART.updated(text) == text
 
 
 def test_document_without_markers_is_left_alone(document, capsys):
     document.write_text("# Title\n", encoding="utf-8")
-    assert main(["--write"], document) == 1
+    assert PART.main(["--write"], document) == 1
     assert "the markers are missing" in capsys.readouterr().err
     assert document.read_text(encoding="utf-8") == "# Title\n"
 
 
 def test_without_arguments_it_prints(capsys):
-    assert main([]) == 0
-    assert capsys.readouterr().out == diagram()
+    assert PART.main([]) == 0
+    assert capsys.readouterr().out == diagram() + "\n"

@@ -14,6 +14,7 @@ from statistics import median
 
 import tcpstack
 
+from ..marked import put_between
 from .chart import Bar, Group
 from .kernel_peer import KEPT_ALIVE, MANY_FLOWS
 from .session import BULK, MEMORY, NO_OFFLOAD_SERVERS, PEERS, SERVERS, SIMULATION, Outcome, Plan, Series
@@ -139,11 +140,7 @@ def groups(plan: Plan, outcome: Outcome) -> list[Group]:
 
 def embedded(document: str, report: str) -> str:
     """The document with the report between its markers. Raises ValueError where it lacks the markers."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the markers are missing: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{report}\n{END}{after}"
+    return put_between(document, BEGIN, END, report.rstrip("\n"))
 
 
 def _measured(rows: Sequence[Row], plan: Plan) -> list[Row]:
