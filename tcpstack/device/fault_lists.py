@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from .fault_grammar import FaultRuleError, parse_rule
 from .fault_rules import Rule
 
-_SEEDS = 1_000_000  # few digits are easily copied
-
 
 def rules_of(faults: str | Rule | Iterable[str | Rule], seed: int, name: str) -> list[Rule]:
     """The rules for the host called `name`. Those in words that leave something to chance, and name no seed, are given
@@ -34,5 +32,5 @@ def _rule_of(fault: object, seed: int, place: str) -> Rule:
         raise FaultRuleError("a fault is a rule or its text", repr(fault), 0, len(repr(fault)))
     rule = parse_rule(fault)
     if "seed=" in dataclasses.replace(rule, written="").text and "seed=" not in fault:
-        return parse_rule(f"{fault} seed={random.Random(f'{seed} {place}').randrange(_SEEDS)}")
+        return parse_rule(f"{fault} seed={random.Random(f'{seed} {place}').getrandbits(31)}")
     return rule

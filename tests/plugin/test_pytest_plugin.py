@@ -268,7 +268,7 @@ def test_wrong_rule_of_a_host_is_told_with_the_line_of_the_test_alone(check: Che
             "",
             "    .*",
             ">.*faults=.*",
-            "E .*FaultRuleError: there is no rule 'lost': it is drop, loss, .*",
+            "E .*FaultRuleError: there is no rule 'lost' .*: it is drop, loss, .*",
             "E +lost 2%",
             r"E +\^\^\^\^",
             "",
