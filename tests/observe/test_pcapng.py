@@ -17,8 +17,9 @@ from tcpstack.core.segment import ACK, SYN, Segment
 from tcpstack.core.state import ESTABLISHED
 from tcpstack.observe import PacketTap, PcapngWriter
 from tcpstack.observe.pcapng import INBOUND, OUTBOUND
-from tcpstack.wire.dpkt_codec import encode
+from tcpstack.wire.dpkt_codec import decode, encode
 from tcpstack.wire.packet import CHECKSUM_PARTIAL, FULL_OFFLOAD, Packet
+from tcpstack.wire.segmentation import wire_packets
 
 WE, PEER = (bytes([10, 9, 0, 2]), 80), (bytes([10, 9, 0, 1]), 41234)
 EPOCH_NS = 1_700_000_000_123_456_789
@@ -274,6 +275,38 @@ class TestTap:
         with_comment, without = [packet_options(body) for kind, body in blocks(stream.getvalue()) if kind == 6]
         assert with_comment[1] == [b"retransmission: timeout", "corrupted by the fault rule “corrupt 1%”".encode()]
         assert 1 not in without
+
+    def test_arrival_is_recorded_with_the_rule_that_takes_it_and_in_the_order_of_all_taps(self, device, tap, stream):
+        other = Wire()
+        beside = PacketTap(other, tap._writer)
+        segment, made = packet(3)
+        device.waiting = [made]
+        tap.receive(1, 1)
+        tap(FaultHit(1, (*WE, *PEER), segment, "in", "loss 1%", "dropped", 3))
+        beside.send(packet(4)[1], 2)
+        first, second = [packet_options(body) for kind, body in blocks(stream.getvalue()) if kind == 6]
+        assert first[5] == [struct.pack("<Q", 3)]
+        assert first[1] == ["dropped by the fault rule “loss 1%”".encode()]
+        assert second[5] == [struct.pack("<Q", 4)]
+
+    def test_last_arrival_is_recorded_at_the_end(self, device, tap, stream):
+        device.waiting = [packet(3)[1]]
+        tap.receive(1, 1)
+        tap._writer.close()
+        assert [kind for kind, _ in blocks(stream.getvalue())][2:] == [6]
+
+    def test_hits_on_a_superpacket_are_told_with_their_place_or_their_segment(self, device, tap, stream):
+        whole = superpacket(5, ours=False)
+        pieces = wire_packets(whole)
+        segments = [decode(piece) for piece in pieces]
+        device.waiting = [whole]
+        tap.receive(1, 1)
+        tap(FaultHit(1, (*WE, *PEER), segments[1], "in", "drop data nth=2", "dropped", 5))
+        for piece in pieces[:3]:  # as though they left
+            tap.send(piece, 2)
+        said = [packet_options(body).get(1, []) for kind, body in blocks(stream.getvalue()) if kind == 6]
+        text = "dropped by the fault rule “drop data nth=2”"
+        assert said == [[f"octets 1400 to 2799: {text}".encode()], [], [text.encode()], []]
 
     def test_comments_are_bounded(self, tap):
         for number in range(5000):
