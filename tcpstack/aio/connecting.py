@@ -102,7 +102,7 @@ async def _attempt(
     except OSError as error:
         raise OSError(error.errno, f"Connect call failed {name}") from error
     except BaseException:
-        stack.abort(conn, driver.clock())
+        driver.abort(conn)
         raise
     finally:
         attempt.detach()

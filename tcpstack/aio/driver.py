@@ -152,14 +152,19 @@ class Driver:
         """Reset the connection of `user`, who hears that it was `error`."""
         conn = self._users[user]
         user.on_failure(error)
+        self.abort(conn)
+
+    def abort(self, conn: Connection) -> None:
+        """Reset a connection that nobody uses, or not any more."""
         self.stack.abort(conn, self.clock())
+        self.after_activity()  # where the peer is this very stack, it is still to hear of it
 
     def abort_all(self, error: BaseException) -> None:
         """Reset every connection, also those that nobody uses any more; the users hear that it was `error`."""
         for user in self.users:
             self.fail(user, error)
         for conn in self.stack.connections:
-            self.stack.abort(conn, self.clock())
+            self.abort(conn)
 
     def interrupt(self, interrupt: BaseException) -> None:
         """A callback raised KeyboardInterrupt or SystemExit: raise it when the turn is over, so that the

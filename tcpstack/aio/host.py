@@ -157,7 +157,7 @@ class Host:
         try:
             protocol = protocol_factory()
         except BaseException:
-            self._stack.abort(conn, self._driver.clock())
+            self._driver.abort(conn)
             raise
         transport = TcpTransport(self._driver, conn, protocol)
         transport.start()
@@ -173,7 +173,8 @@ class Host:
         config: Config | None = None,
         start_serving: bool = True,
     ) -> Server:
-        """loop.create_server. No `host` means every address of the stack; port 0 picks a free one.
+        """loop.create_server. No `host` means every address of the stack, and loopback; "0.0.0.0" and "::" all of
+        their family; port 0 picks a free one.
 
         Raises OSError(EADDRINUSE) and OSError(EADDRNOTAVAIL); RuntimeError where the host is closed.
         """
@@ -182,7 +183,7 @@ class Host:
         families = {interface.version for interface in self._stack.addresses}
         addresses: dict[bytes | None, str | None] = {}
         for each in hosts:
-            if each is None or each in ("", "0.0.0.0", "::"):
+            if not each:
                 addresses[None] = each
             else:
                 addresses.update(dict.fromkeys(await resolve(self.loop, each, families), each))

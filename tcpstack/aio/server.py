@@ -129,7 +129,7 @@ class Server(asyncio.AbstractServer):
             try:
                 self._start_transport(conn)
             except (SystemExit, KeyboardInterrupt) as interrupt:
-                self._driver.stack.abort(conn, self._driver.clock())
+                self._driver.abort(conn)
                 self._driver.interrupt(interrupt)
 
     def _start_transport(self, conn: Connection) -> None:
@@ -138,7 +138,7 @@ class Server(asyncio.AbstractServer):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._driver.stack.abort(conn, self._driver.clock())
+            self._driver.abort(conn)
             self._loop.call_exception_handler(
                 {"message": "Error on accepting a connection: protocol factory failed", "exception": error}
             )

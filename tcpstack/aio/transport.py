@@ -204,7 +204,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
     @property
     def sends_unread(self) -> bool:
         """Whether nobody in this process looks at what is sent: then it may be the text of a mapped file."""
-        return self._stack.offload.unread and self._stack.tracer is None
+        stack = self._stack
+        return stack.offload.unread and stack.tracer is None and not stack.is_to_itself(self._conn)
 
     def write_shared(self, view: memoryview) -> None:
         """Write what `view` shows of somebody else's octets, which stay as they are until they are acknowledged.

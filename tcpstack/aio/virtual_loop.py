@@ -324,8 +324,9 @@ class VirtualLoop(RefusingLoop):
         proto, all_errors) make no difference here, and those for TLS are of no use without `ssl`.
         """
         self._check_plain(ssl, sock)
-        if host is None or port is None:
+        if port is None:
             raise ValueError("host and port was not specified and no sock specified")
+        host = host or "localhost"
         current = self._current_host("a connection")
         port = port_number(port)
         if not family:
@@ -356,8 +357,7 @@ class VirtualLoop(RefusingLoop):
         self._check_plain(ssl, sock)
         current = self._current_host("a server")
         if family and not host:
-            version = 4 if family == socket.AF_INET else 6
-            host = [str(address.ip) for address in current.addresses if address.version == version]
+            host = "0.0.0.0" if family == socket.AF_INET else "::"
         return await current.create_server(
             protocol_factory, host, port_number(port), backlog=backlog, start_serving=start_serving
         )

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..stack.addresses import LOOPBACK, UNSPECIFIED
 from .pseudo_socket import SocketAddress, socket_address
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def getaddrinfo(
     proto: int = 0,
     flags: int = 0,
 ) -> list[Entry]:
-    """socket.getaddrinfo where the world is `names`. Ports are numbers: there is no list of services.
+    """socket.getaddrinfo where the world is `names`, and localhost. Ports are numbers: there is no list of services.
 
     Raises socket.gaierror for a name that no host has, and where it has no address of `family`.
     """
@@ -50,7 +51,7 @@ def getaddrinfo(
     canonical = (host or "") if flags & socket.AI_CANONNAME else ""
     entries = [
         (_FAMILIES[address.version], kind, protocol, canonical, socket_address(address.packed, number))
-        for address in _addresses(names, host)
+        for address in _addresses(names, host, flags)
         if family in (0, _FAMILIES[address.version])
     ]
     if not entries:
@@ -58,21 +59,27 @@ def getaddrinfo(
     return entries
 
 
-def _addresses(names: Mapping[str, Sequence[Address]], host: str | None) -> Sequence[Address]:
+def _addresses(names: Mapping[str, Sequence[Address]], host: str | None, flags: int) -> Sequence[Address]:
     if host is None:
-        raise socket.gaierror(socket.EAI_NONAME, "a simulated host has no loopback interface: give a host's name")
+        return _in_each_family(UNSPECIFIED if flags & socket.AI_PASSIVE else LOOPBACK)
     try:
         return (ip_address(host),)
     except ValueError:
         pass
     found = names.get(host.lower())
     if found is None and host.lower() == "localhost":
-        reason = "a simulated host has no loopback interface: give another host's name"
-        raise socket.gaierror(socket.EAI_NONAME, reason)
+        return _in_each_family(LOOPBACK)
     if found is None:
         known = ", ".join(names) or "none"
         raise socket.gaierror(socket.EAI_NONAME, f"no simulated host is called {host!r} (hosts: {known})")
     return found
+
+
+def _in_each_family(known: Mapping[int, bytes]) -> Sequence[Address]:
+    """Of these addresses, known by their size, one for each family that the current host has; without one, all."""
+    host = CURRENT_HOST.get()
+    sizes = list(known) if host is None else list(dict.fromkeys(len(each.packed) for each in host.addresses))
+    return [ip_address(known[size]) for size in sizes]
 
 
 def _kind(type: int) -> socket.SocketKind:

@@ -5,6 +5,9 @@ What happens to it, and in which order, is connection.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from . import state as st
 from .config import Config, checked_ip_fields
 from .events import CongestionChange, LossDetected, StateChange, Tracer
@@ -15,7 +18,7 @@ from .readiness import CLOSED, RESET
 from .receive.acks import AckPolicy
 from .receive.receiver import Receiver
 from .receive.timestamps import Timestamps
-from .segment import ACK, FourTuple, SegmentOptions
+from .segment import ACK, FourTuple, Segment, SegmentOptions
 from .send.recovery import ENTERED, NOTHING, PARTIAL, RECOVERED
 from .send.sack_recovery import PROBE_REPAIRED, UNDONE
 from .send.sender import Sender
@@ -24,6 +27,12 @@ from .timers import NEVER
 CONGESTION_CHANGES = {
     ENTERED: "recovery", RECOVERED: "recovered", UNDONE: "undone: nothing was lost", PROBE_REPAIRED: "recovered",
 }  # fmt: skip
+
+Emit: TypeAlias = Callable[[Segment, int, int, tuple[int, int]], None]
+
+
+def _nowhere(segment: Segment, state: int, now_ns: int, ip_fields: tuple[int, int]) -> None:
+    """Of a connection that no stack has."""
 
 
 class TransmissionControlBlock:
@@ -34,6 +43,7 @@ class TransmissionControlBlock:
     error     the OSError that the user is to see, once the connection has died; None before and after an orderly end
     aborted   whether it ended by our own RST: the user asked for it, or was gone when text was to be had
     user      whoever the connection serves; the engine never looks at it
+    emit      whoever takes its segments: (segment, state that it leaves in, now_ns, ip_fields); the stack's, likewise
     awaits_sent  whether the user is to hear (WRITABLE) that queued text has left
     ip_fields  (hop_limit, traffic_class) of the packets that leave
     """
@@ -41,8 +51,8 @@ class TransmissionControlBlock:
     __slots__ = (
         "_acks", "_challenged_ns", "_close_queued", "_config", "_full_segment_bytes", "_keepalive", "_orphan_timer_ns",
         "_orphaned", "_our_mss", "_output", "_peer_options", "_receiver", "_sender", "_soft_error",
-        "_superpacket_bytes", "_syn_attempts", "_timestamps", "_tracer", "aborted", "awaits_sent", "error", "flow",
-        "ip_fields", "opened_ns", "state", "user",
+        "_superpacket_bytes", "_syn_attempts", "_timestamps", "_tracer", "aborted", "awaits_sent", "emit", "error",
+        "flow", "ip_fields", "opened_ns", "state", "user",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +71,7 @@ class TransmissionControlBlock:
         self.error: OSError | None = None
         self.aborted = False
         self.user: object = None
+        self.emit: Emit = _nowhere
         self.awaits_sent = True
         self.opened_ns = 0
         self.ip_fields = config.ip_fields

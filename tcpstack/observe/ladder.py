@@ -96,6 +96,7 @@ class Ladder:
         self._verbose = verbose
         self._only = only
         self._known = known
+        self._here = KnownPeers()  # of connections that a host has with itself
         self._defer = defer
         self._gutter = _GUTTER if write is not None and only is None else 0
         self._layout = Layout(width, color=color, ascii=ascii, gutter=self._gutter)
@@ -108,8 +109,13 @@ class Ladder:
 
     def __call__(self, event: Event) -> None:
         flow = event.flow
+        looped = is_looped(flow)
+        if looped:
+            self._here(event)
         if self._only is not None and flow != self._only:
             return
+        if looped and flow not in self._live and _other_end(flow) in self._live:
+            return  # it is drawn already, seen from the end that opened
         if self._holding is not None and self._holding != flow:
             number, conversation = self._live[self._holding]
             self._draw(number, conversation.let_go())
@@ -182,9 +188,13 @@ class Ladder:
         flow = event.flow
         self._count += 1
         number = self._count
-        peer = PeerInference() if self._known is None else KnownPeer(self._known, flow)
         local, lport, remote, rport = flow
-        us, them = names = self._names_of(local, remote)
+        us, them = self._names_of(local, remote)
+        known = self._known
+        if is_looped(flow):
+            them, known = us, self._here
+        names = us, them
+        peer = PeerInference() if known is None else KnownPeer(known, flow)
         conversation = Conversation(flow, event.time_ns, names, peer, verbose=self._verbose)
         title = self._layout.title(number, names if self._hosts is not None else None)
         heads = self._layout.heads(f"{us} {endpoint(local, lport)}", f"{them} {endpoint(remote, rport)}")
@@ -219,3 +229,14 @@ class Ladder:
             for line in lines:
                 self._transcripts[number].add(self._lines, line)
                 self._lines += 1
+
+
+def _other_end(flow: FourTuple) -> FourTuple:
+    local, lport, remote, rport = flow
+    return remote, rport, local, lport
+
+
+def is_looped(flow: FourTuple) -> bool:
+    """Whether a host speaks to itself, so that its events are of both ends."""
+    local, _, remote, _ = flow
+    return local == remote or (len(local) == 4 and local[0] == remote[0] == 127)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..core.events import Event, FaultHit, SegmentOut
 from ..core.segment import FourTuple
-from .ladder import Ladder
+from .ladder import Ladder, is_looped
 from .peer import KnownPeers
 
 _MOST_WAITING = 2_000
@@ -95,7 +95,7 @@ class Recording:
                 continue
             if self._peers is not None:
                 self._peers(event)
-            if event.flow in self._drawn:
+            if event.flow in self._drawn or is_looped(event.flow):  # of which the ladder itself wants both ends
                 self._ladder(event)
                 if isinstance(event, SegmentOut):
                     for hit in self._hits.pop(event.segment.packet_id, ()):

@@ -1,4 +1,4 @@
-"""A host's own addresses: what it speaks from, and whom it can speak to at all."""
+"""A host's own addresses: what it speaks from, whom it can speak to at all, and what is itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import TypeAlias
 
 Address: TypeAlias = bytes | str | IPv4Address | IPv6Address
 LIMITED_BROADCAST = b"\xff\xff\xff\xff"
-_UNSPECIFIED_V4 = bytes(4)
+LOOPBACK = {4: bytes((127, 0, 0, 1)), 16: bytes(15) + b"\1"}
+"""What a host calls itself, by the octets of an address. All of 127.0.0.0/8 is loopback."""
+UNSPECIFIED = {4: bytes(4), 16: bytes(16)}
+"""All addresses of a family to whoever listens; this host itself to whoever connects."""
 _V4_NO_HOST = frozenset((127, *range(224, 240)))  # first octets of loopback and multicast
 
 
@@ -30,12 +33,18 @@ class Addresses:
             address.network.broadcast_address.packed
             for address in self.interfaces
             if address.version == 4 and address.network.prefixlen < 31
-        ) | {LIMITED_BROADCAST}
+        ) | {LIMITED_BROADCAST, bytes((127, 255, 255, 255))}
+
+    def is_here(self, address: bytes) -> bool:
+        """Whether what is sent there comes back: the address is one of ours, or loopback."""
+        return address in self.packed or is_loopback(address)
 
     def refusal(self, destination: bytes, source: bytes) -> str:
-        """Why a packet from there to there is not to be answered, as a counter's name; "" where it may be.
+        """Why a packet of the device's from there to there is not to be answered, as a counter's name; "" where it may
+        be.
 
-        RFC 1122 3.2.1.3 (g), MUST-63: what cannot be a source is never answered, or others would be flooded.
+        RFC 1122 3.2.1.3 (g), MUST-63: what cannot be a source is never answered, or others would be flooded. Nor is
+        what comes from ourselves, or from or to loopback: such packets do not come by a device.
         """
         if destination not in self.packed:
             return "not_for_us"
@@ -43,31 +52,41 @@ class Addresses:
             return "martian_source"
         return "martian_source" if _is_no_host(source) else ""
 
-    def check_remote(self, remote: bytes) -> None:
-        """Raises OSError where no connection can lead there: ENETUNREACH where it is no single host (MUST-46),
-        EADDRNOTAVAIL where it is this one."""
+    def target_of(self, remote: bytes) -> bytes:
+        """Where a connection to there leads: as on Linux, the unspecified address means this host.
+
+        Raises OSError (ENETUNREACH) where it is no single host (MUST-46).
+        """
         target = ip_address(remote)
-        if target.is_multicast or target.is_unspecified or remote in self._broadcasts:
+        if target.is_multicast or remote in self._broadcasts:
             raise OSError(errno.ENETUNREACH, f"{target} is not the address of one host")
-        if remote in self.packed or target.is_loopback:
-            raise OSError(errno.EADDRNOTAVAIL, f"{target} is this stack itself, and it has no loopback interface")
+        return LOOPBACK[len(remote)] if target.is_unspecified else remote
 
     def check_local(self, address: bytes) -> bytes:
-        """`address`. Raises OSError (EADDRNOTAVAIL) where it is not ours."""
-        if address not in self.packed:
+        """`address`, for a listener. Raises OSError (EADDRNOTAVAIL) where it is neither ours, nor loopback, nor the
+        unspecified one, which stands for all of its family."""
+        if not self.is_here(address) and address != UNSPECIFIED[len(address)]:
             raise OSError(errno.EADDRNOTAVAIL, f"{ip_address(address)} is not an address of this stack")
         return address
 
     def source_for(self, remote: bytes, local: bytes | None) -> bytes:
-        """MUST-43, MUST-44: the local address as asked for, else one of the remote's family, of its subnet if any.
+        """MUST-43, MUST-44: the local address as asked for, else one of the remote's family, of its subnet if any; to
+        ourselves the remote address itself, to loopback 127.0.0.1 or ::1.
 
-        Raises OSError: EADDRNOTAVAIL where `local` is none of ours, ENETUNREACH where none is of that family.
+        Raises OSError: EADDRNOTAVAIL where `local` is none of ours, EINVAL (as Linux) where it is loopback and the
+        remote is not here, ENETUNREACH where we have no address of that family.
         """
         if local is not None:
-            if local not in self.packed or len(local) != len(remote):
+            if not self.is_here(local) or len(local) != len(remote):
                 name = ip_address(local)
                 raise OSError(errno.EADDRNOTAVAIL, f"{name} is not an address of this stack for {ip_address(remote)}")
+            if is_loopback(local) and not self.is_here(remote):
+                raise OSError(errno.EINVAL, f"{ip_address(local)} reaches this stack alone, not {ip_address(remote)}")
             return local
+        if remote in self.packed:
+            return remote
+        if is_loopback(remote):
+            return LOOPBACK[len(remote)]
         candidates = [address for address in self.interfaces if len(address.ip.packed) == len(remote)]
         if not candidates:
             family = "IPv4" if len(remote) == 4 else "IPv6"
@@ -79,9 +98,14 @@ class Addresses:
 def _is_no_host(address: bytes) -> bool:
     """Whether the address is multicast, unspecified or loopback."""
     if len(address) == 4:
-        return address[0] in _V4_NO_HOST or address == _UNSPECIFIED_V4
+        return address[0] in _V4_NO_HOST or address == UNSPECIFIED[4]
     host = ip_address(address)
     return host.is_multicast or host.is_unspecified or host.is_loopback
+
+
+def is_loopback(address: bytes) -> bool:
+    """127.0.0.0/8 or ::1."""
+    return address[0] == 127 if len(address) == 4 else address == LOOPBACK[16]
 
 
 def packed_address(address: Address) -> bytes:

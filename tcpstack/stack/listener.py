@@ -16,13 +16,14 @@ from random import Random
 from ..core.config import Config
 from ..core.connection import Connection
 from ..core.keepalive import KeepAliveSettings
+from .addresses import UNSPECIFIED
 from .ports import choose_port
 
 SYN_QUEUE = 1024
 
 
 class Listener:
-    """address   packed, or None for all of the stack's addresses
+    """address   packed; the unspecified one for all of its family, None for all that the stack has
     port      the port listened on
     backlog   how many established connections may wait to be accepted
     config    what its connections start with
@@ -49,6 +50,10 @@ class Listener:
         self.on_connection: Callable[[], None] | None = None
         self.closed = False
         self._close = close
+
+    def covers(self, address: bytes) -> bool:
+        """Whether segments for that address of ours are its."""
+        return self.address in (None, address, UNSPECIFIED[len(address)])
 
     @property
     def full(self) -> bool:
@@ -79,11 +84,11 @@ class Listener:
 
 
 class Listeners(dict[tuple[bytes | None, int], Listener]):
-    """Listeners by local address (None: all of them) and port. No two can claim the same segment."""
+    """Listeners by local address (Listener.address) and port. No two can claim the same segment."""
 
     def find(self, address: bytes, port: int) -> Listener | None:
         """Who listens at that address of ours."""
-        return self.get((address, port)) or self.get((None, port))
+        return self.get((address, port)) or self.get((None, port)) or self.get((UNSPECIFIED[len(address)], port))
 
     def free_port(self, address: bytes | None, port: int, random: Random) -> int:
         """`port` where nobody listens there, or for 0 one that is chosen. Raises OSError (EADDRINUSE)."""
@@ -100,4 +105,6 @@ class Listeners(dict[tuple[bytes | None, int], Listener]):
         """Whether a listener there would claim what another claims already."""
         if address is None:
             return any(other == port for _, other in self)
+        if address == UNSPECIFIED[len(address)]:
+            return any(each == port and (other is None or len(other) == len(address)) for other, each in self)
         return self.find(address, port) is not None

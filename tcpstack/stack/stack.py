@@ -22,6 +22,7 @@ from ..core.listen import SynRecord
 from ..core.readiness import WRITABLE
 from ..core.receive.timestamps import Timestamps
 from ..core.segment import Buffer, FourTuple, Segment
+from ..core.tcb import Emit
 from ..device.base import next_packet_id
 from ..wire.codec import DPKT, Codec
 from ..wire.dropped import Dropped
@@ -33,6 +34,7 @@ from .deadlines import Deadlines
 from .icmp import error_of
 from .isn import InitialSequenceNumbers
 from .listener import Listener
+from .loopback import LOOPBACK_MTU, Loopback
 from .ports import local_port
 from .unclaimed import Unclaimed
 
@@ -85,15 +87,17 @@ class Stack:
         self._next_packet_id = packet_ids
         self._random = random or SystemRandom()
         self._isn = InitialSequenceNumbers(self._random.randbytes(16))
-        self._connections: dict[FourTuple, Connection] = {}
+        self._deadlines: Deadlines[Connection | Unclaimed | Loopback] = Deadlines()
+        self._connections: dict[FourTuple, Connection] = {}  # but for those to ourselves
+        self._loopback = Loopback(tracer, packet_ids, self._deadlines.arm, self._on_looped)
+        self._to_device: Emit = self._emit  # one for all connections
         self._unclaimed = Unclaimed(
-            mtu, self.config, self.counters, tracer, self._choose_iss, self._isn.timestamp_offset, self._emit,
-            self._establish,
+            self._mtu_towards, self.config, self.counters, tracer, self._choose_iss, self._isn.timestamp_offset,
+            self._emit_unclaimed, self._establish,
         )  # fmt: skip
         self._listeners = self._unclaimed.listeners
         self._records = self._unclaimed.records
         self._time_waits = self._unclaimed.time_waits
-        self._deadlines: Deadlines[Connection | Unclaimed] = Deadlines()
         self._dirty: dict[Connection, None] = {}  # insertion-ordered: the order must replay
         self._masks: dict[Connection, int] = {}
         self._ready: dict[Listener, None] = {}
@@ -113,28 +117,31 @@ class Stack:
     ) -> Connection:
         """Active OPEN; the SYN leaves at once. `notify` says CONNECTED, or RESET with the connection's error.
 
+        The remote may be this stack itself: one of its own addresses, or loopback (loopback.py). From `lport` to the
+        same port of the same address that is a connection with itself, and both ends are this one, as on Linux.
+
         Raises OSError: ENETUNREACH where no address of ours is of the remote's family or the remote is no single
         host (MUST-46), EADDRNOTAVAIL for a local address that is not ours or when no port is free, EADDRINUSE where
-        this very connection exists. ValueError for a port that is none, and TypeError; likewise for addresses.
+        this very connection exists, EINVAL from a loopback address to another host. ValueError for a port that is
+        none, and TypeError; likewise for addresses.
         """
         check_port(rport, 1, "remote port")
         check_port(lport, 0, "local port")
-        target = packed_address(remote)
-        self._own.check_remote(target)
+        target = self._own.target_of(packed_address(remote))
         source = self._own.source_for(target, None if local is None else packed_address(local))
         lport = local_port(
             lport,
             self._random,
             lambda port: self._is_taken((source, port, target, rport)),
-            lambda port: self._listener(source, port) is not None,
+            lambda port: self._listener(source, port) is not None or (port == rport and source == target),
             f"{ip_address(target)} port {rport}",
         )
         flow = (source, lport, target, rport)
         iss = self._isn.choose(flow, now_ns)
         stamps = Timestamps(self._isn.timestamp_offset(flow))
-        bounds = self._device_bounds(target)
-        connection = Connection(flow, config or self.config, iss, self.mtu, self.tracer, *bounds, stamps)
-        self._connections[flow] = connection
+        mtu, bounds = self._mtu_towards(target), self._bounds_towards(target)
+        connection = Connection(flow, config or self.config, iss, mtu, self.tracer, *bounds, stamps)
+        self._add(connection)
         connection.open(now_ns)
         self._touch(connection, now_ns)
         return connection
@@ -142,7 +149,8 @@ class Stack:
     def listen(
         self, port: int, *, address: Address | None = None, backlog: int = 100, config: Config | None = None
     ) -> Listener:
-        """Passive OPEN, on one address or on all; port 0 chooses a free one.
+        """Passive OPEN, on one address, on all of a family (the unspecified one) or on all there are, loopback
+        included; port 0 chooses a free one.
 
         Raises OSError: EADDRINUSE where somebody listens there, EADDRNOTAVAIL for an address that is not ours;
         ValueError for a port that is none, and TypeError; likewise for the address.
@@ -179,7 +187,7 @@ class Stack:
 
     def abort(self, connection: Connection, now_ns: int) -> None:
         """ABORT: a RST, now. A TIME-WAIT entry stays: it keeps old segments from the next connection of its name."""
-        if self._connections.get(connection.flow) is connection:
+        if self._table_of(connection).get(connection.flow) is connection:
             connection.abort(now_ns)
             self._touch(connection, now_ns)
 
@@ -195,13 +203,17 @@ class Stack:
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """The live connections: neither SYN records nor TIME-WAIT entries."""
-        return tuple(self._connections.values())
+        """The live connections: neither SYN records nor TIME-WAIT entries. Of one to ourselves, both ends."""
+        return (*self._connections.values(), *self._loopback.connections.values())
 
     @property
     def has_connections(self) -> bool:
         """Whether there are live connections; costs the same however many."""
-        return bool(self._connections)
+        return bool(self._connections or self._loopback.connections)
+
+    def is_to_itself(self, connection: Connection) -> bool:
+        """Whether the connection's other end is here, too."""
+        return self._own.is_here(connection.flow[2])
 
     @property
     def syn_records(self) -> int:
@@ -218,11 +230,12 @@ class Stack:
     def on_packets(self, packets: Sequence[Packet], now_ns: int) -> None:
         """One batch: process all, tell the users, send what is due. What the packets hold cannot raise."""
         self._busy = True
+        connections = self._connections
         items = map(self._codec.decode, packets)
         try:
             for item in coalesced(items) if self.coalesces and len(packets) > 1 else items:
                 if type(item) is Segment:
-                    self._on_segment(item, now_ns)
+                    self._on_segment(item, connections, now_ns)
                 elif type(item) is IcmpMessage:
                     self._on_icmp(item, now_ns)
                 elif type(item) is Dropped:
@@ -256,16 +269,20 @@ class Stack:
 
     # ------------------------------------------------------------------ a segment finds its place
 
-    def _on_segment(self, segment: Segment, now_ns: int) -> None:
+    def _on_looped(self, segment: Segment, now_ns: int) -> None:
+        self._on_segment(segment, self._loopback.connections, now_ns)
+
+    def _on_segment(self, segment: Segment, connections: dict[FourTuple, Connection], now_ns: int) -> None:
+        """A segment for one of `connections`, or for nobody: those by the device are not for those to ourselves."""
         flow = (segment.dst, segment.dport, segment.src, segment.sport)
-        connection = self._connections.get(flow)
+        connection = connections.get(flow)
         if connection is not None and connection.state != st.CLOSED:
             before = connection.state
             mask = connection.on_segment(segment, now_ns)
             if self.tracer is not None:
                 self.tracer(SegmentIn(now_ns, flow, segment, before, connection.state))
             self._mark(connection, mask)
-        elif refusal := self._own.refusal(segment.dst, segment.src):
+        elif connections is self._connections and (refusal := self._own.refusal(segment.dst, segment.src)):
             self.counters[refusal] += 1
         else:
             self._unclaimed.on_segment(segment, flow, now_ns)
@@ -274,9 +291,9 @@ class Stack:
     def _establish(self, record: SynRecord, listener: Listener, segment: Segment, now_ns: int) -> None:
         """A handshake is done: the record becomes a connection, which the segment is for."""
         flow = record.flow
-        bounds = self._device_bounds(flow[2])
+        bounds = self._bounds_towards(flow[2])
         connection = Connection.of_record(record, listener.config, now_ns, self.tracer, *bounds)
-        self._connections[flow] = connection
+        self._add(connection)
         mask = connection.on_segment(segment, now_ns)
         if self.tracer is not None:
             self.tracer(SegmentIn(now_ns, flow, segment, st.SYN_RECEIVED, connection.state))
@@ -363,7 +380,7 @@ class Stack:
         sent = 0
         for segment in connection.transmit(now_ns, QUANTUM_BYTES):
             sent += segment.payload_len
-            self._emit(segment, connection.state, now_ns, connection.ip_fields)
+            connection.emit(segment, connection.state, now_ns, connection.ip_fields)
         if sent >= QUANTUM_BYTES:
             self._dirty[connection] = None
         if connection.state in RETIRED:
@@ -380,13 +397,26 @@ class Stack:
         hop_limit, traffic_class = ip_fields
         self.send_packet(self._codec.encode(segment, partial, hop_limit, traffic_class), now_ns)
 
+    def _emit_unclaimed(self, segment: Segment, state: int, now_ns: int, ip_fields: tuple[int, int]) -> None:
+        emit = self._loopback.emit if self._own.is_here(segment.dst) else self._emit
+        emit(segment, state, now_ns, ip_fields)
+
     # ------------------------------------------------------------------ tables
+
+    def _add(self, connection: Connection) -> None:
+        """Whether it is one to ourselves is decided here, not with each segment."""
+        connection.emit = self._loopback.emit if self.is_to_itself(connection) else self._to_device
+        self._table_of(connection)[connection.flow] = connection
+
+    def _table_of(self, connection: Connection) -> dict[FourTuple, Connection]:
+        return self._loopback.connections if self.is_to_itself(connection) else self._connections
 
     def _retire(self, connection: Connection, now_ns: int) -> None:
         """The engine is done with the connection; its name is free, or TIME-WAIT's."""
-        if self._connections.get(connection.flow) is not connection:
+        connections = self._table_of(connection)
+        if connections.get(connection.flow) is not connection:
             return
-        del self._connections[connection.flow]
+        del connections[connection.flow]
         self._deadlines.discard(connection)
         if connection.state == st.TIME_WAIT:
             self._time_waits.add(connection.time_wait(now_ns))
@@ -405,7 +435,7 @@ class Stack:
             self.abort(connection, now_ns)
 
     def _is_taken(self, flow: FourTuple) -> bool:
-        return flow in self._connections or flow in self._unclaimed
+        return flow in self._connections or flow in self._loopback.connections or flow in self._unclaimed
 
     def _listener(self, address: bytes, port: int) -> Listener | None:
         return self._listeners.find(address, port)
@@ -413,9 +443,14 @@ class Stack:
     def _choose_iss(self, flow: FourTuple, floor: int | None, now_ns: int) -> int:
         return self._isn.choose(flow, now_ns) if floor is None else self._isn.choose_beyond(flow, floor, now_ns)
 
-    def _device_bounds(self, remote: bytes) -> tuple[int, int | None]:
+    def _mtu_towards(self, remote: bytes) -> int:
+        return LOOPBACK_MTU if self._own.is_here(remote) else self.mtu
+
+    def _bounds_towards(self, remote: bytes) -> tuple[int, int | None]:
         """Octets in the largest superpacket to there, 0 for none; and how large a window the device's queue bears:
         superpackets fill it with few."""
+        if self._own.is_here(remote):
+            return 0, None
         if self.offload.takes_superpackets(remote):
             return LARGEST_PACKET, None
         return LARGEST_PACKET if self.divides else 0, self.queue_bytes

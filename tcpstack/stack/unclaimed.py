@@ -16,6 +16,7 @@ from ..core.config import Config
 from ..core.events import SegmentIn, StateChange, Tracer
 from ..core.listen import SynRecord
 from ..core.segment import FourTuple, Segment
+from ..core.tcb import Emit
 from ..core.timewait import TimeWait
 from .listener import SYN_QUEUE, Listener, Listeners
 from .syn_queue import SynQueue
@@ -25,33 +26,35 @@ from .timewait import TimeWaitTable
 class Unclaimed:
     """listeners, records, time_waits  the three tables
 
-    mtu         of the device             config      the stack's: for what is neither a connection's nor a listener's
-    counters    refusals are counted in   choose_iss  (flow, number that it must exceed or None, now_ns) -> ISS
+    mtu_towards (address) -> of the way there
+    config      the stack's: for what is neither a connection's nor a listener's
+    counters    refusals are counted in
+    choose_iss  (flow, number that it must exceed or None, now_ns) -> ISS
     timestamp_offset  (flow) -> of its timestamp clock
     emit        takes (segment, state that it leaves from, now_ns, Config.ip_fields)
     establish   takes (record, listener, the segment that acknowledges our SYN, now_ns)
     """
 
     __slots__ = (
-        "_choose_iss", "_config", "_counters", "_emit", "_establish", "_mtu", "_timestamp_offset", "_tracer",
+        "_choose_iss", "_config", "_counters", "_emit", "_establish", "_mtu_towards", "_timestamp_offset", "_tracer",
         "listeners", "records", "time_waits",
     )  # fmt: skip
 
     def __init__(
         self,
-        mtu: int,
+        mtu_towards: Callable[[bytes], int],
         config: Config,
         counters: Counter[str],
         tracer: Tracer | None,
         choose_iss: Callable[[FourTuple, int | None, int], int],
         timestamp_offset: Callable[[FourTuple], int],
-        emit: Callable[[Segment, int, int, tuple[int, int]], None],
+        emit: Emit,
         establish: Callable[[SynRecord, Listener, Segment, int], None],
     ) -> None:
         self.listeners = Listeners()
         self.records = SynQueue()
         self.time_waits = TimeWaitTable()
-        self._mtu = mtu
+        self._mtu_towards = mtu_towards
         self._config = config
         self._counters = counters
         self._tracer = tracer
@@ -70,7 +73,7 @@ class Unclaimed:
         return flow in self.records or flow in self.time_waits
 
     def on_segment(self, segment: Segment, flow: FourTuple, now_ns: int) -> None:
-        """A segment for us from another host, and no connection has its name."""
+        """A segment for us, and no connection has its name."""
         record = self.records.get(flow)
         if record is not None:
             self._on_record_segment(record, segment, now_ns)
@@ -93,7 +96,7 @@ class Unclaimed:
         del self.listeners[listener.address, listener.port]
         for flow in tuple(self.records):
             local, lport, _, _ = flow
-            if lport == listener.port and listener.address in (None, local):
+            if lport == listener.port and listener.covers(local):
                 record = self.records.get(flow)
                 assert record is not None
                 self._drop_record(record, listener)
@@ -129,7 +132,8 @@ class Unclaimed:
         if replaced is not None:
             self.time_waits.remove(flow)
             self._trace_move(flow, st.TIME_WAIT, st.RCV_NEWER_SYN, now_ns)
-        record = SynRecord(segment, iss, self._mtu, listener.config, now_ns, self._timestamp_offset(flow))
+        mtu = self._mtu_towards(segment.src)
+        record = SynRecord(segment, iss, mtu, listener.config, now_ns, self._timestamp_offset(flow))
         listener.records += 1
         self.records.add(record, replaced)
         self._trace_move(flow, st.LISTEN, st.RCV_SYN, now_ns)
