@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -182,7 +183,9 @@ class _Netcat:
             except DeviceError:
                 raise
             except OSError as error:
-                failure = self._failure(error)
+                target = ip_address(address)
+                itself = target.is_loopback or target in [own.ip for own in host.addresses]
+                failure = self._failure(error, itself)
                 if address == self._hosts[-1]:
                     raise failure from None
                 if options.verbosity:
@@ -202,9 +205,11 @@ class _Netcat:
             named = _host_name(host, self._options.host)
             self._printer.line(f"Connection to {named} {port} port [tcp/{_service(port)}] succeeded!")
 
-    def _failure(self, error: OSError) -> OSError:
-        """What `create_connection` raised, as a sentence."""
-        if isinstance(error, ConnectionRefusedError):
+    def _failure(self, error: OSError, itself: bool) -> OSError:
+        """What `create_connection` raised, as a sentence; `itself` says whether it led back to the stack."""
+        if itself and isinstance(error, ConnectionRefusedError):
+            why = "refused the connection: that is this stack itself, where nothing listens, not the kernel behind it"
+        elif isinstance(error, ConnectionRefusedError):
             why = "refused the connection: nothing listens there, so start that first, or check the port"
         elif isinstance(error, TimeoutError):
             waited = f" within {self._options.wait_s:g} s" if self._options.wait_s else ""

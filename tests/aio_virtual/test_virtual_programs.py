@@ -131,7 +131,7 @@ def test_server_on_a_port_that_is_taken_or_an_address_that_is_not_its_own_is_ref
         with pytest.raises(OSError, match="error while attempting to bind"):
             await asyncio.start_server(in_order(), "a", 80)
         with pytest.raises(OSError, match="not an address of this stack"):
-            await asyncio.start_server(in_order(), "127.0.0.1", 80)
+            await asyncio.start_server(in_order(), "10.0.0.2", 80)
         server.close()
         await server.wait_closed()
 

@@ -223,15 +223,12 @@ def test_names_are_those_of_the_hosts(sim, a):
         assert six == [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "b", ("fd00::2", 0, 0, 0))]
         assert socket.getaddrinfo("192.0.2.7", 1)[0][4] == ("192.0.2.7", 1)
         assert socket.gethostname() == "a"
-        for host, port in (("elsewhere", 80), ("b", "http"), (None, 80)):
+        for host, port in (("elsewhere", 80), ("b", "http")):
             with pytest.raises(socket.gaierror):
                 await loop.getaddrinfo(host, port)
         for host, kind in ((b"\xff", 0), ("b", 99)):
             with pytest.raises(socket.gaierror):
                 socket.getaddrinfo(host, 80, type=kind)
-        for wrong in ("localhost", None):
-            with pytest.raises(socket.gaierror, match="no loopback interface"):
-                await loop.getaddrinfo(wrong, 80)
         with pytest.raises(socket.gaierror, match="family"):
             socket.getaddrinfo("10.0.0.2", 80, socket.AF_INET6)
         with pytest.raises(socket.gaierror, match=r"no simulated host is called 'c' \(hosts: a, b\)"):

@@ -170,8 +170,10 @@ def test_command_speaks_on_stderr_has_no_stdin_and_knows_the_stack() -> None:
          "listens there, so start that first, or check the port"),
         (("-w", "0.3", "10.9.0.99", "9000", "--", "sleep", "60"), 1, "10.9.0.99 port 9000 did not answer within 0.3 s: "
          "check that the kernel behind the device has this address, or a route to it"),
-        ((STACK[4], "9000", "--", "sleep", "1"), 1, "10.9.0.2 port 9000 cannot be reached: 10.9.0.2 is this stack "
-         "itself, and it has no loopback interface"),
+        ((STACK[4], "9000", "--", "nc", "-l", "9000"), 1, "10.9.0.2 port 9000 refused the connection: that is this "
+         "stack itself, where nothing listens, not the kernel behind it"),
+        (("127.0.0.1", "9000", "--", "nc", "-l", "9000"), 1, "127.0.0.1 port 9000 refused the connection: that is this "
+         "stack itself, where nothing listens, not the kernel behind it"),
         (("-l", "9000", "--tun", "no/name", "--", "true"), 1, None),
     ],
 )  # fmt: skip

@@ -305,3 +305,33 @@ def test_answers_from_a_turn_cost_no_events_but_their_own():
     assert len(rounds) == 100
     assert segments == 100
     assert events <= 2 * 100 + 10, "each segment arrives, and is looked at; a timer now and then"
+
+
+@CODECS
+def test_host_reaches_itself_at_the_same_instant_whatever_its_link_and_faults_do(codec):
+    network = Network(seed=1, codec=codec)
+    host = network.host("a", "10.0.0.1/24", "fd00::1/64", faults=["drop any"])
+    other = network.host("b", "10.0.0.2/24")
+    link = network.link(host, other, Line(delay_ns=20 * MILLISECOND_NS))
+    began_ns = network.clock.now_ns
+    listener = host.listen(80)
+    listener.on_connection = lambda: host.send(listener.accept(), b"welcome")
+    for remote in ("127.0.0.1", "::1", "10.0.0.1", "fd00::1"):
+        connection = host.connect(ip_address(remote).packed, 80)
+        assert network.run_until(lambda connection=connection: connection.readable_bytes > 0)
+        assert host.receive(connection, 100) == [b"welcome"]
+        host.abort(connection)
+    assert network.run_until(lambda: not host.stack.connections)
+    assert network.clock.now_ns == began_ns
+    assert (link.under_way, link.counters) == (0, {})
+
+
+def test_loopback_of_one_host_is_not_anothers():
+    network = Network(seed=1)
+    a, b = network.host("a", "10.0.0.1/24"), network.host("b", "10.0.0.2/24")
+    network.link(a, b)
+    a.listen(80, address=ip_address("127.0.0.1").packed)
+    for remote in ("127.0.0.1", "10.0.0.1"):
+        connection = b.connect(ip_address(remote).packed, 80)
+        network.run_until(lambda connection=connection: connection.error is not None)
+        assert isinstance(connection.error, ConnectionRefusedError)

@@ -90,16 +90,11 @@ def opener(*addresses: str) -> Stack:
         ("224.0.0.1", errno.ENETUNREACH),
         ("255.255.255.255", errno.ENETUNREACH),
         ("10.0.0.255", errno.ENETUNREACH),
-        ("0.0.0.0", errno.ENETUNREACH),
+        ("127.255.255.255", errno.ENETUNREACH),
         ("ff02::1", errno.ENETUNREACH),
-        ("::", errno.ENETUNREACH),
-        ("127.0.0.1", errno.EADDRNOTAVAIL),
-        ("::1", errno.EADDRNOTAVAIL),
-        ("10.0.0.1", errno.EADDRNOTAVAIL),
-        ("fd00::1", errno.EADDRNOTAVAIL),
     ],
 )
-def test_connect_to_what_is_no_other_host_is_refused_at_once(target: str, number: int) -> None:
+def test_connect_to_what_is_no_single_host_is_refused_at_once(target: str, number: int) -> None:
     stack = opener()
     with pytest.raises(OSError, match=target.replace(".", r"\.")) as caught:
         stack.connect(ip_address(target).packed, 80, START_NS)

@@ -135,7 +135,7 @@ MUST: tuple[Mutant, ...] = (
            "listeners.free_port(own, 0 if any(flow[1] == port for flow in self._connections) else port, "
            "self._random)"),
     Mutant("MUST-43", "the local address is not heeded",
-           "            return local\n        candidates", "            pass\n        candidates"),
+           "            return local\n        if remote", "            pass\n        if remote"),
     Mutant("MUST-44", "always the first address",
            "next((a for a in candidates if target in a.network), candidates[0])", "candidates[0]"),
     Mutant("MUST-45", "each segment chooses anew",
@@ -143,9 +143,9 @@ MUST: tuple[Mutant, ...] = (
            "segment.packet_id = self._next_packet_id()\n"
            "        segment.src = self._own.source_for(segment.dst, None)\n        if self.tracer"),
     Mutant("MUST-46", "one can open to a multicast address",
-           "if target.is_multicast or target.is_unspecified or remote", "if remote"),
+           "if target.is_multicast or remote in self._broadcasts:", "if remote in self._broadcasts:"),
     Mutant("MUST-46", "one can open to a broadcast address",
-           "target.is_unspecified or remote in self._broadcasts:", "target.is_unspecified:"),
+           "if target.is_multicast or remote in self._broadcasts:", "if target.is_multicast:"),
     Mutant("MUST-47", "no timeout is told", "self._tracer(RetransmissionTimeout(", "(RetransmissionTimeout("),
     Mutant("MUST-47", "no ICMP error is told", "self._tracer(SoftError(", "(SoftError("),
     Mutant("MUST-48", "the traffic class is always zero",
@@ -180,12 +180,12 @@ MUST: tuple[Mutant, ...] = (
     Mutant("MUST-63", "a broadcast address can be a source",
            "if source in self.packed or source in self._broadcasts:", "if source in self.packed:"),
     Mutant("MUST-58", "each segment of a batch is acknowledged",
-           "                    self._on_segment(item, now_ns)\n",
-           "                    self._on_segment(item, now_ns)\n                    self._finish(now_ns)\n"
+           "                    self._on_segment(item, connections, now_ns)\n",
+           "                    self._on_segment(item, connections, now_ns)\n                    self._finish(now_ns)\n"
            "                    self._busy = True\n"),
     Mutant("MUST-59", "each segment of a batch is acknowledged",
-           "                    self._on_segment(item, now_ns)\n",
-           "                    self._on_segment(item, now_ns)\n                    self._finish(now_ns)\n"
+           "                    self._on_segment(item, connections, now_ns)\n",
+           "                    self._on_segment(item, connections, now_ns)\n                    self._finish(now_ns)\n"
            "                    self._busy = True\n"),
     Mutant("MUST-60", "a silly window holds text back for ever",
            "1 if self.wnd == 0 else self.wnd", "1 if self.wnd == 0 else 0"),

@@ -16,7 +16,7 @@ INTERFACES: tuple[Requirement, ...] = (
     met("MUST-43", "3.9.1.1", "OPEN takes a local IP address.", "Addresses.source_for", "Stack.listen"),
     met("MUST-44", "3.9.1.1", "Where none is given, the IP layer chooses it before the SYN.", "Addresses.source_for"),
     met("MUST-45", "3.9.1.1", "All later segments come from the address of the first.", "Output._segment"),
-    met("MUST-46", "3.9.1.1", "OPEN to a broadcast or multicast address fails.", "Addresses.check_remote"),
+    met("MUST-46", "3.9.1.1", "OPEN to a broadcast or multicast address fails.", "Addresses.target_of"),
     unmet("MAY-15", "3.9.1.2", "SEND can have a PUSH flag.", "a stream has none; MUST-60 and MUST-61 hold instead"),
     met("MUST-60", "3.9.1.2", "Without a PUSH flag, text is not kept back for ever.",
         "departures.py:_new_chunk", "departures.py:_forced_chunk"),
