@@ -101,6 +101,14 @@ async def test_deadline_that_is_due_runs_in_the_next_turn_and_leaves_the_timer_a
     assert parts.driver._timer is timer
 
 
+async def test_reset_of_a_connection_to_the_stack_itself_is_heard_in_the_next_turn(parts: Fixture) -> None:
+    await turns()
+    parts.stack.deadline_ns = 0  # the RST is on its way back
+    parts.driver.abort(object())  # type: ignore[arg-type]
+    await turns()
+    assert len(parts.stack.aborted) == len(parts.stack.timed_ns) == 1
+
+
 async def test_device_s_deadline_lets_it_go_on_and_reads_what_it_let_go(parts: Fixture) -> None:
     await turns()
     parts.device.deadline_ns = parts.clock.now_ns
