@@ -14,13 +14,14 @@ docs/simulation.md says what that takes of a program, and what is reported inste
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from os import PathLike
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Literal, Self, TypeVar
 
 from ..core.config import SECOND_NS, Config
 from ..core.events import Tracer
@@ -37,6 +38,7 @@ from .virtual_line import line, line_of
 from .virtual_loop import VirtualLoop
 from .virtual_names import CURRENT_HOST
 from .virtual_refusals import NotVirtual, stems_from
+from .virtual_resolver import check_name
 from .virtual_waiting import DeadlockError, Waiting
 
 __all__ = ["DeadlockError", "NotVirtual", "SimulatedHost", "Simulation", "VirtualLoop", "Waiting", "line"]
@@ -79,6 +81,7 @@ class SimulatedHost(Host):
             codec=network.codec,
             packet_ids=network.next_packet_id,
         )
+        self._stack.check_route = self._check_route
 
     def spawn(self, program: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start a program here. Whatever it starts in turn belongs to this host as well."""
@@ -88,6 +91,18 @@ class SimulatedHost(Host):
         """Run a program here to its end, and the others with it; its result. Raises what Simulation.run raises."""
         result: T = self._simulation._run([program], within_s, self.spawn)[0]
         return result
+
+    def _check_route(self, remote: bytes) -> None:
+        """As a kernel that has no route: ENETUNREACH at once, instead of a SYN that nobody gets."""
+        network, target = self._simulation.network, ip_address(remote)
+        if target.is_loopback or target in {own.ip for own in self.interface.addresses}:
+            return
+        there = network.interface_with(remote)
+        if self.interface.link is None:
+            raise OSError(errno.ENETUNREACH, f"{self.name} has no link: give it one by Simulation.link()")
+        if there is not None and network.link_towards(self.interface, remote) is None:
+            remedy = "join them by Simulation.link(), or by routers"
+            raise OSError(errno.ENETUNREACH, f"no link leads from {self.name} to {there.name}: {remedy}")
 
     def _context(self) -> Context:
         """A copy of the caller's context in which this is the current host."""
@@ -107,10 +122,12 @@ class Simulation:
     config is every host's unless it is given its own; `tracer` gets the events of all, each as its host sees it.
     With `codec` wire.codec.DPKT links carry octets instead of segments. `within_s` is the limit of runs that are given
     none of their own. With `ladder` the method of that name has something to draw; all packets go into the file
-    `pcapng`, a path or a binary stream. As a context manager a Simulation can run several times, its world going on
-    from one to the next; else its first run is its only one.
+    `pcapng`, a path or a binary stream. `urandom` says what becomes of os.urandom and all that draws from it (secrets,
+    uuid4): "refused" it raises NotVirtual, "seeded" it is drawn from the seed. As a context manager a Simulation can
+    run several times, its world going on from one to the next; else its first run is its only one.
 
-    Raises ValueError for a seed that is no whole number from 0 on, OSError where `pcapng` cannot be written.
+    Raises ValueError for a seed that is no whole number from 0 on, and for another `urandom`; OSError where `pcapng`
+    cannot be written.
     """
 
     def __init__(
@@ -123,6 +140,7 @@ class Simulation:
         within_s: float | None = None,
         ladder: bool = False,
         pcapng: str | PathLike[str] | BinaryIO | None = None,
+        urandom: Literal["refused", "seeded"] = "refused",
     ) -> None:
         if type(seed) is not int or seed < 0:
             raise ValueError(f"a seed is a whole number from 0 on, not {seed!r}")
@@ -133,7 +151,7 @@ class Simulation:
         self.network = Network(
             seed, codec=codec, clock=self.clock, tracer=self._tracer, ladder=ladder, pcapng=pcapng
         )
-        self.loop = VirtualLoop(self.clock, seed=seed)
+        self.loop = VirtualLoop(self.clock, seed=seed, urandom=urandom)
         self.hosts: dict[str, SimulatedHost] = {}
         self._runner = asyncio.Runner(loop_factory=lambda: self.loop)
         self._programs: dict[asyncio.Task[Any], None] = {}
@@ -157,9 +175,11 @@ class Simulation:
         """A host with these addresses ("10.0.0.1/24"). `faults` act on its packets, "in" being towards it; those in
         words that name no seed draw from the simulation's.
 
-        Raises ValueError for a name or an address that somebody has, FaultRuleError for a rule that is none.
+        Raises ValueError for a name or an address that somebody has, and for a name that is an address, is empty or has
+        spaces in it; FaultRuleError for a rule that is none.
         """
         __tracebackhide__ = True  # in reports of pytest: what is wrong is the caller's
+        check_name(name)
         if name.lower() in self.loop.names:
             raise ValueError(f"there is a host {name!r} already")
         rules = rules_of(faults, self.network.seed, name)

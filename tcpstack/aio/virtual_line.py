@@ -28,10 +28,11 @@ def line(
     or queue="100p" (packets), mark="30kB" (where so much waits, ECN-capable packets are marked). What is not said is:
     none, and no limit.
 
-    Raises ValueError for a word that makes no sense.
+    Raises ValueError for a word that makes no sense, and for a queue or a mark without a rate, before which nothing
+    ever waits.
     """
     of_packets = isinstance(queue, str) and queue.endswith("p")
-    return Line(
+    read = Line(
         rate_bps=_read("rate", rate, RATE),
         delay_ns=_read("delay", delay, TIME) or 0,
         jitter_ns=_read("jitter", jitter, TIME) or 0,
@@ -39,6 +40,10 @@ def line(
         queue_packets=_read("queue", queue, PACKETS) if of_packets else None,
         mark_bytes=_read("mark", mark, SIZE),
     )
+    for name, word in (("queue", queue), ("mark", mark)):
+        if word is not None and rate is None:
+            raise ValueError(f"{name}={word!r} without a rate: nothing ever waits there; say rate={_SUCH_AS['rate']!r}")
+    return read
 
 
 def line_of(words: Mapping[str, str]) -> Line:

@@ -74,11 +74,11 @@ class VirtualLoop(RefusingLoop):
     _thread_id: int | None
     _check_closed: Callable[[], None]
 
-    def __init__(self, clock: Clock | None = None, *, seed: int = 0) -> None:
+    def __init__(self, clock: Clock | None = None, *, seed: int = 0, urandom: str = "refused") -> None:
         super().__init__()
         self.clock = clock if clock is not None else Clock()
         self.names: dict[str, Sequence[Address]] = {}
-        self.outside = Outside(self.clock, self.names, seed, self._refuse)
+        self.outside = Outside(self.clock, self.names, seed, self._refuse, urandom)
         self.hidden: Coroutine[Any, Any, Any] | None = None
         self._limit_ns: int | None = None
         self._limited_ns = 0  # when the limit was set

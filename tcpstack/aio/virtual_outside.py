@@ -1,29 +1,27 @@
 """What a program meets of the outside world while it runs in virtual time: clocks and chance of the simulation, and a
 refusal wherever it would leave it.
 
-Functions are replaced wherever a module holds them by name (`from time import monotonic` too), methods in their class.
+Functions are replaced wherever a module holds them by name (`from time import monotonic` too), methods in their class;
+what somebody else put in their place before is left there (virtual_originals.py).
 A replacement acts in the thread that runs the simulation and nowhere else, and while a simulation runs: one that
 somebody keeps (as a default argument, say) is the real function afterwards, and the next simulation's in its run.
 """
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import gc
 import queue
 import random
-import socket
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from importlib import import_module
-from types import ModuleType
 from typing import Any, NoReturn, Self
 
 from ..sim.clock import EPOCH_NS, START_NS, Clock
-from .virtual_names import Address, current_host_name, getaddrinfo
+from .virtual_names import Address
+from .virtual_originals import exchange, original, original_method
+from .virtual_resolver import Resolver
 
 MOST_READINGS = 1_000_000
 """A program that reads the clock so often without awaiting anything waits for time to pass, and it does not."""
@@ -34,26 +32,29 @@ Refuse = Callable[[str, str], NoReturn]
 _MONOTONIC = ("monotonic", "perf_counter", "process_time", "thread_time")
 
 _AWAIT = "it would block every host at once; await its asyncio counterpart"
-_SEEDED = "the operating system's randomness has no seed; the module random has the simulation's"
+_SEEDED = (
+    "the operating system's randomness has no seed; the module random has the simulation's, and"
+    ' Simulation(urandom="seeded") draws this from it as well'
+)
 _THREADS = "threads interleave as they like; use tasks, or loop.run_in_executor(), which runs the function in line"
 _PROCESSES = "another process knows nothing of virtual time; make it a program on a simulated host"
 _SOCKETS = "a real socket leads out of the simulation; use asyncio's connections, servers and streams"
-_NAMES = "the names are those of the simulated hosts; use getaddrinfo()"
 _TLS = "its keys are the operating system's randomness; use plain connections"
+
+_ENTROPY = (("os", "urandom"), ("os", "getrandom"), ("ssl", "RAND_bytes"))
+"""What draws octets from the operating system. The module random asks os.urandom where it asks at all, and so do
+`secrets` and uuid.uuid4."""
 
 _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("time", ("sleep",), _AWAIT),
     ("select", ("select", "poll", "epoll", "devpoll", "kqueue"), _AWAIT),
     ("signal", ("alarm", "setitimer", "pause", "sigwait", "sigwaitinfo", "sigtimedwait"), _AWAIT),
     ("builtins", ("input",), "nobody types in virtual time; give the program its text"),
-    ("os", ("urandom", "getrandom"), _SEEDED),
-    ("ssl", ("RAND_bytes",), _SEEDED),
     ("uuid", ("uuid1",), "it tells the machine and the time of day; use uuid.UUID(int=random.getrandbits(128))"),
     ("_thread", ("start_new_thread",), _THREADS),
     ("os", ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system"), _PROCESSES),
     ("_posixsubprocess", ("fork_exec",), _PROCESSES),
     ("socket", ("socketpair", "fromfd", "create_connection", "create_server"), _SOCKETS),
-    ("socket", ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo"), _NAMES),
     ("asyncio", ("new_event_loop",), "all programs are on the one loop whose time is virtual; use tasks"),
 )
 
@@ -94,14 +95,24 @@ class Outside:
     """The world outside as the simulation has it, while `with` lasts. It can be entered again inside itself.
 
     clock, names  the simulation's time, and its hosts' addresses by their names
+    urandom       "refused", or "seeded": the operating system's randomness is drawn from the seed
     readings      how often the program has read a clock since somebody set this to 0
 
-    Only one at a time: RuntimeError where another simulation runs in this process.
+    Only one at a time: RuntimeError where another simulation runs in this process. ValueError for another `urandom`.
     """
 
     _running: Outside | None = None
 
-    def __init__(self, clock: Clock, names: Mapping[str, Sequence[Address]], seed: int, refuse: Refuse) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        names: Mapping[str, Sequence[Address]],
+        seed: int,
+        refuse: Refuse,
+        urandom: str = "refused",
+    ) -> None:
+        if urandom not in ("refused", "seeded"):
+            raise ValueError(f'urandom is "refused" or "seeded", not {urandom!r}')
         self.readings = 0
         self._refuse = refuse
         self._clock = clock
@@ -109,10 +120,11 @@ class Outside:
         self._depth = 0
         self._seeds = random.Random(f"{seed} of generators without a seed")
         self._chance = random.Random(f"{seed} of the module random").getstate()
+        self._entropy = random.Random(f"{seed} of os.urandom") if urandom == "seeded" else None
         self._thread = 0
         self._instead: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._replaced: list[tuple[object, object]] = []
-        self._methods: list[tuple[type, str, object]] = []
+        self._methods: list[tuple[type, Callable[..., Any]]] = []
         self._chance_outside: Any = None
         self._collects_garbage = False
 
@@ -152,98 +164,114 @@ class Outside:
         self._refuse("waiting for another thread", _AWAIT)
 
     def _shut_out(self) -> None:
+        functions, members = dict(self._functions()), list(self._class_members())
         self._chance_outside = random.getstate()
         random.setstate(self._chance)
         # When the garbage collector runs hangs on all that the process did before: the loop collects instead.
         self._collects_garbage = gc.isenabled()
         gc.disable()
-        self._instead, members = dict(self._functions()), list(self._class_members())
-        self._replaced = [(original, _Replacement(original)) for original in self._instead]
-        _exchange(self._replaced)
-        for owner, name, instead in members:
-            original = vars(owner)[name]
-            self._instead[original] = instead
-            self._methods.append((owner, name, original))
-            setattr(owner, name, _guarded(original))
+        self._instead = functions
+        self._replaced = [(real, _Replacement(real)) for real in functions]
+        exchange(self._replaced)
+        for owner, method, instead in members:
+            self._instead[method] = instead
+            self._methods.append((owner, method))
+            setattr(owner, method.__name__, _guarded(method))
 
     def _let_in(self) -> None:
-        """Can be interrupted and done again."""
-        for owner, name, original in self._methods:
-            setattr(owner, name, original)
-        _exchange([(replacement, original) for original, replacement in self._replaced])
-        if self._collects_garbage:
-            gc.enable()
-        if self._chance_outside is not None:
-            self._chance = random.getstate()
-            random.setstate(self._chance_outside)
-            self._chance_outside = None
+        """Can be interrupted and done again; another error does not keep the next simulation from running."""
+        try:
+            for owner, method in self._methods:
+                setattr(owner, method.__name__, method)
+            exchange([(replacement, real) for real, replacement in self._replaced])
+        except Exception:
+            Outside._running = None
+            raise
+        finally:
+            if self._collects_garbage:
+                gc.enable()
+                self._collects_garbage = False
+            if self._chance_outside is not None:
+                self._chance = random.getstate()
+                random.setstate(self._chance_outside)
+                self._chance_outside = None
         self._methods.clear()
         self._replaced.clear()
         Outside._running = None
 
     def _functions(self) -> Iterable[tuple[Callable[..., Any], Callable[..., Any]]]:
-        """Functions, and what takes their place."""
+        """Python's own functions, and what takes their place."""
+        for module_name, name, instead in self._by_name():
+            real = original(module_name, name)
+            if real is not None:
+                yield real, instead
+
+    def _by_name(self) -> Iterable[tuple[str, str, Callable[..., Any]]]:
         yield from self._clocks()
         for module_name, names, remedy in _REFUSED:
-            try:
-                module = import_module(module_name)  # now, so that the program does not do it while it runs
-            except ImportError:
-                continue
             for name in names:
-                if hasattr(module, name):
-                    yield getattr(module, name), self._refusal(f"{module_name}.{name}()", remedy)
-        yield random.seed, lambda a=None, version=2: random.Random.seed(random._inst, a, version)
-        yield socket.getaddrinfo, lambda *args, **kwargs: getaddrinfo(self._names, *args, **kwargs)
-        yield socket.gethostname, lambda: current_host_name() or "localhost"
-        yield asyncio.as_completed, _as_completed(asyncio.as_completed)
+                yield module_name, name, self._refusal(f"{module_name}.{name}()", remedy)
+        for module_name, name in _ENTROPY:
+            refusal = self._refusal(f"{module_name}.{name}()", _SEEDED)
+            yield module_name, name, refusal if self._entropy is None else self._octets
+        for name, instead in Resolver(self._names).functions().items():
+            yield "socket", name, instead
+        yield "random", "seed", lambda a=None, version=2: random.Random.seed(random._inst, a, version)
+        as_completed = original("asyncio", "as_completed")
+        if as_completed is not None:
+            yield "asyncio", "as_completed", _as_completed(as_completed)
         # Theirs are written in C, and wait where nobody sees it.
-        yield queue.SimpleQueue, queue._PySimpleQueue  # type: ignore[attr-defined]
-        allocate_lock = _thread.allocate_lock
-        for each in (allocate_lock, threading.Lock):
-            yield each, lambda: _Lock(allocate_lock())
+        yield "queue", "SimpleQueue", queue._PySimpleQueue  # type: ignore[attr-defined]
+        allocate_lock = original("_thread", "allocate_lock")
+        if allocate_lock is not None:
+            for module_name, name in (("_thread", "allocate_lock"), ("threading", "Lock")):
+                yield module_name, name, lambda: _Lock(allocate_lock())
 
-    def _clocks(self) -> Iterable[tuple[Callable[..., Any], Callable[..., Any]]]:
+    def _octets(self, size: int, flags: int = 0) -> bytes:
+        assert self._entropy is not None
+        return self._entropy.randbytes(size)
+
+    def _clocks(self) -> Iterable[tuple[str, str, Callable[..., Any]]]:
         def wall_s() -> float:
             return self._wall_ns() / 1e9
 
         for name in _MONOTONIC:
-            if hasattr(time, name):
-                yield getattr(time, name), lambda: self._now_ns() / 1e9
-                yield getattr(time, f"{name}_ns"), self._now_ns
-        yield time.time, wall_s
-        yield time.time_ns, self._wall_ns
-        yield time.clock_gettime, lambda clock: self._clock_ns(clock) / 1e9
-        yield time.clock_gettime_ns, self._clock_ns
-        gmtime, localtime, ctime, asctime, strftime = (
-            time.gmtime, time.localtime, time.ctime, time.asctime, time.strftime,
-        )  # fmt: skip
-        yield gmtime, lambda seconds=None: gmtime(wall_s() if seconds is None else seconds)
-        yield localtime, lambda seconds=None: localtime(wall_s() if seconds is None else seconds)
-        yield ctime, lambda seconds=None: ctime(wall_s() if seconds is None else seconds)
-        yield asctime, lambda moment=None: asctime(localtime(wall_s()) if moment is None else moment)
-        yield strftime, lambda how, moment=None: strftime(how, localtime(wall_s()) if moment is None else moment)
+            yield "time", name, lambda: self._now_ns() / 1e9
+            yield "time", f"{name}_ns", self._now_ns
+        yield "time", "time", wall_s
+        yield "time", "time_ns", self._wall_ns
+        yield "time", "clock_gettime", lambda clock: self._clock_ns(clock) / 1e9
+        yield "time", "clock_gettime_ns", self._clock_ns
+        for name in ("gmtime", "localtime", "ctime"):
+            yield "time", name, _of_now(original("time", name), wall_s)
+        for name, before in (("asctime", 0), ("strftime", 1)):
+            yield "time", name, _of_now(original("time", name), lambda: time.localtime(), before)
 
-    def _class_members(self) -> Iterable[tuple[type, str, Callable[..., Any]]]:
-        """Methods, and what takes their place."""
+    def _class_members(self) -> Iterable[tuple[type, Callable[..., Any], Callable[..., Any]]]:
+        """Python's own methods, each with its class, and what takes their place."""
         for module_name, class_name, name, what, remedy in _REFUSED_METHODS:
-            try:
-                owner = getattr(import_module(module_name), class_name, None)
-            except ImportError:
-                continue
-            if owner is not None:
-                yield owner, name, self._refusal(what, remedy)
-        seed, wait = random.Random.seed, threading.Condition.wait
+            found = original_method(module_name, class_name, name)
+            if found is not None:
+                yield *found, self._refusal(what, remedy)
+        seed, wait = original_method("random", "Random", "seed"), original_method("threading", "Condition", "wait")
+        if seed is not None:
+            yield *seed, self._seeding(seed[1])
+        if wait is not None:
+            yield *wait, self._waiting(wait[1])
 
+    def _seeding(self, seed: Callable[..., None]) -> Callable[..., None]:
+        def seed_from_ours(generator: random.Random, a: Any = None, version: int = 2) -> None:
+            seed(generator, self._seeds.getrandbits(64) if a is None else a, version)
+
+        return seed_from_ours
+
+    def _waiting(self, wait: Callable[..., bool]) -> Callable[..., bool]:
         def wait_for_nobody(condition: threading.Condition, timeout: float | None = None) -> bool:
             if timeout is None or timeout > 0:
                 self.refuse_to_wait()
             return wait(condition, timeout)
 
-        def seed_from_ours(generator: random.Random, a: Any = None, version: int = 2) -> None:
-            seed(generator, self._seeds.getrandbits(64) if a is None else a, version)
-
-        yield random.Random, "seed", seed_from_ours
-        yield threading.Condition, "wait", wait_for_nobody
+        return wait_for_nobody
 
     def _refusal(self, what: str, remedy: str) -> Callable[..., NoReturn]:
         def refuse(*args: object, **kwargs: object) -> NoReturn:
@@ -263,19 +291,6 @@ class Outside:
 
     def _clock_ns(self, clock: int) -> int:
         return self._wall_ns() if clock == time.CLOCK_REALTIME else self._now_ns()
-
-
-def _exchange(pairs: Iterable[tuple[object, object]]) -> None:
-    """Give each module the second of a pair wherever it has the first."""
-    wanted = {id(old): new for old, new in pairs}
-    of_module = vars(ModuleType)["__dict__"].__get__  # as some modules load themselves when they are looked at
-    for module in list(sys.modules.values()):
-        if not isinstance(module, ModuleType):
-            continue
-        names: dict[str, object] = of_module(module)
-        for name, value in list(names.items()):
-            if id(value) in wanted:
-                names[name] = wanted[id(value)]
 
 
 class _Lock:
@@ -316,6 +331,19 @@ def _guarded(original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def _of_now(
+    real: Callable[..., Any] | None, now: Callable[[], Any], arguments_before: int = 0
+) -> Callable[..., Any]:
+    """A function whose last argument is a moment: the present one where its caller gives none."""
+
+    def of_now(*args: Any) -> Any:
+        assert real is not None  # or nobody calls this in its place
+        given = len(args) > arguments_before and args[-1] is not None
+        return real(*args) if given else real(*args[:arguments_before], now())
+
+    return of_now
+
+
 def _as_completed(original: Callable[..., Any]) -> Callable[..., Any]:
     """asyncio.as_completed puts coroutines into a set, whose order nobody knows, and starts them in it."""
 
@@ -323,3 +351,12 @@ def _as_completed(original: Callable[..., Any]) -> Callable[..., Any]:
         return original([asyncio.ensure_future(each) for each in fs], timeout=timeout)
 
     return as_completed
+
+
+def _nobody_refuses(what: str, remedy: str) -> NoReturn:
+    raise AssertionError(what, remedy)
+
+
+# Python's own functions are learnt before a test replaces one.
+for _ in Outside(Clock(), {}, 0, _nobody_refuses)._functions():
+    pass

@@ -64,7 +64,6 @@ _REFUSED = {
     ("TLS", "its keys are the operating system's randomness; use plain connections"): ("start_tls",),
     ("a process", "make it a program on a simulated host"): ("subprocess_shell", "subprocess_exec"),
     ("a signal", "signals come when they like; let a task do what the handler would"): ("add_signal_handler",),
-    ("the resolver's reverse side", "ask getaddrinfo() for the addresses of a name"): ("getnameinfo",),
 }  # fmt: skip
 
 

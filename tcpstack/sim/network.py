@@ -200,6 +200,10 @@ class Network:
         self._packet_id += 1
         return self._packet_id
 
+    def interface_with(self, address: bytes) -> Interface | None:
+        """The host's end that has an address, or None."""
+        return self._interfaces.get(address)
+
     def link_towards(self, node: Node, destination: bytes) -> Link | None:
         """The link by which `node` reaches an address in the fewest hops, or None."""
         key = (node, destination)

@@ -53,6 +53,7 @@ class Stack:
     divides      set by the driver: it divides superpackets itself, so that they may be sent where the device takes none
     send_packet  set by the driver: takes each (packet, now_ns) that leaves
     notify       set by the driver: takes (connection, readiness mask), never from inside a user call
+    check_route  set by a simulation: raises OSError where nothing leads to an address
     queue_bytes  octets that the device's queue bears, where it is what bounds a window
     codec        turns packets into segments and back; packet_ids numbers the packets that leave
     counters     what arrived and was not for a connection, by reason; and refusals
@@ -83,6 +84,7 @@ class Stack:
         self.queue_bytes: int | None = None
         self.send_packet: Callable[[Packet, int], object] = lambda packet, now_ns: None
         self.notify: Callable[[Connection, int], None] = lambda connection, mask: None
+        self.check_route: Callable[[bytes], None] = lambda remote: None
         self._codec = codec
         self._next_packet_id = packet_ids
         self._random = random or SystemRandom()
@@ -129,6 +131,7 @@ class Stack:
         check_port(lport, 0, "local port")
         target = self._own.target_of(packed_address(remote))
         source = self._own.source_for(target, None if local is None else packed_address(local))
+        self.check_route(target)
         lport = local_port(
             lport,
             self._random,

@@ -125,6 +125,8 @@ def test_world_that_makes_no_sense_is_told():
     [
         ({"delay": 20}, "delay=20 is none: write it as in 40ms"),
         ({"queue": 20}, "queue=20 is none: write it as in 64kB, or 100p for packets"),
+        ({"queue": "1B"}, "queue='1B' without a rate: nothing ever waits there; say rate='10mbit'"),
+        ({"mark": "30kB", "delay": "1ms"}, "mark='30kB' without a rate: nothing ever waits there"),
         ({"loss": "2%"}, "a line has delay, jitter, rate, queue and mark, not loss; what is lost .* faults of a host"),
     ],
 )
@@ -238,10 +240,10 @@ def test_names_are_those_of_the_hosts(sim, a):
 
 
 def test_hostless_program_has_no_name_of_its_own(sim):
-    async def program() -> str:
-        return socket.gethostname()
+    async def program() -> tuple[str, str]:
+        return socket.gethostname(), socket.getfqdn()
 
-    assert sim.run(program()) == ["localhost"]
+    assert sim.run(program()) == [("localhost", "localhost")]
 
 
 @pytest.mark.parametrize(("family", "length"), [(socket.AF_INET, 2), (socket.AF_INET6, 4), (0, 2)])
