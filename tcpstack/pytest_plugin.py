@@ -19,9 +19,10 @@ import inspect
 import os
 import secrets
 import shlex
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import pytest
 from _pytest._code.code import ExceptionRepr
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
 
     MemoryStreams: TypeAlias = Callable[[], AbstractAsyncContextManager[StreamPair]]
 
-_SIGNATURE = "tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms', ...})"
+_SIGNATURE = "tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms', ...}, urandom='seeded')"
 _MARKER = (
     f"{_SIGNATURE}: for tcpstack's fixtures: the seed of this test, what goes wrong with the client's (or the stack's)"
-    " packets, and the link between the simulated hosts"
+    " packets, the link between the simulated hosts, and whether os.urandom draws from the seed"
 )
 _FRESH_SEEDS = 1_000_000  # few digits are easily copied
 _MOST_SEED = 10**15
@@ -51,6 +52,7 @@ ever, one that waits for nothing would never be found out."""
 _TAKERS = {
     "faults": ("tcp_memory_streams", "tcp_namespace", "tcp_pair", "tcp_streams"),
     "line": ("tcp_pair", "tcp_streams"),
+    "urandom": ("tcp_simulation", "tcp_streams"),
 }
 """The fixtures that each word of the mark is for; the seed is for all."""
 _LAST_LINES = 40
@@ -122,6 +124,9 @@ class _Run:
         seed = marks.get("seed", 0)
         if type(seed) is not int or not 0 <= seed <= _MOST_SEED:
             self._complain(f"seed= is a whole number from 0 to {_MOST_SEED}, not {seed!r}")
+        urandom = marks.get("urandom", "refused")
+        if urandom not in ("refused", "seeded"):
+            self._complain(f"urandom= is 'refused' or 'seeded', not {urandom!r}")
         return marks
 
     def _draw_seed(self) -> int:
@@ -169,6 +174,9 @@ class _Run:
         except ValueError as error:
             self._complain(str(error))
 
+    def urandom(self) -> Literal["refused", "seeded"]:
+        return "seeded" if self._marks.get("urandom") == "seeded" else "refused"
+
     def report(self) -> str:
         """The section of a failure's report."""
         path = os.path.relpath(self._item.path, self._item.config.invocation_params.dir)
@@ -196,7 +204,13 @@ def _run(request: pytest.FixtureRequest) -> _Run:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+    if call.excinfo is not None and "tcpstack.sim.network" in sys.modules:
+        from .testing.hidden_frames import machinery_hidden
+
+        with machinery_hidden(call.excinfo.value):
+            report = yield
+    else:
+        report = yield
     run = item.stash.get(_RUN, None)
     if run is not None and report.failed:
         if isinstance(report.longrepr, ExceptionRepr):
@@ -250,7 +264,7 @@ def tcp_simulation(request: pytest.FixtureRequest) -> Iterator[Simulation]:
 
     run = _run(request)
     run.check_plain("tcp_streams" if "tcp_streams" in request.fixturenames else "tcp_simulation")
-    with Simulation(run.seed, ladder=True, within_s=_WITHIN_S) as simulation:
+    with Simulation(run.seed, ladder=True, within_s=_WITHIN_S, urandom=run.urandom()) as simulation:
         run.ladders.append(lambda lines: simulation.ladder(last_lines=lines))
         yield simulation
 

@@ -64,7 +64,15 @@ async def connect_in_memory(
 ) -> AsyncIterator[StreamPair]:
     """Two hosts as open_memory_pair makes them, on the running loop in real time, and a connection. `faults` act on
     the client's packets; `tracer` sees what the client sees; ports, sequence numbers and the chance in rules that name
-    no seed come from `seed`."""
+    no seed come from `seed`.
+
+    Raises RuntimeError where no loop of asyncio runs, such as under trio.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        remedy = "with anyio run the test on its backend asyncio"
+        raise RuntimeError(f"streams in memory need an event loop of asyncio, and none runs here: {remedy}") from None
     rules = rules_of(faults, seed, "client")
     async with open_memory_pair(faults=rules, tracer=tracer, random=Random(seed)) as (client, server):
         yield StreamPair(*await _connect(client, server))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
+import secrets
 import shlex
 import sys
 import tomllib
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 
 import tcpstack
+import tcpstack.aio.virtual
 import tcpstack.pytest_plugin
+from tcpstack.aio.virtual import Simulation
 from tests.plugin.conftest import Check, section
 
 ROOT = Path(tcpstack.__file__).parent.parent
@@ -122,6 +126,67 @@ def test_passing_test_says_nothing_but_the_seed_of_the_session(check: Check):
     result.stdout.re_match_lines([r"tcpstack: the same again with --tcp-seed=\d+$"])
 
 
+FAILING_RUNS = """
+    import asyncio, uuid
+
+    def test_error_of_a_program(tcp_simulation):
+        async def program():
+            await asyncio.sleep(1)
+            inner()
+
+        def inner():
+            raise KeyError("mine")
+
+        tcp_simulation.host("a", "10.0.0.1/24").run(program())
+
+    def test_refusal(tcp_simulation):
+        async def program():
+            uuid.uuid4()
+
+        tcp_simulation.run(program())
+
+    def test_deadlock(tcp_simulation):
+        tcp_simulation.run(asyncio.Event().wait())
+
+    def test_connection(tcp_simulation):
+        async def program():
+            await asyncio.open_connection("b", 80)
+
+        a, b = tcp_simulation.host("a", "10.0.0.1/24"), tcp_simulation.host("b", "10.0.0.2/24")
+        tcp_simulation.link(a, b)
+        a.run(program())
+
+    def test_wrong_rule(tcp_simulation):
+        tcp_simulation.host("a", "10.0.0.1/24", faults=["lose 2%"])
+
+    def test_wrong_rule_without_asyncio(tcp_network):
+        tcp_network.host("a", "10.0.0.1/24", faults=["lose 2%"])
+
+    def test_without_fixture():
+        from tcpstack import Simulation
+        Simulation().run(asyncio.Event().wait())
+"""
+
+
+def test_report_shows_the_test_and_the_program_and_not_what_runs_them(check: Check):
+    result = check(FAILING_RUNS)
+    result.assert_outcomes(failed=7)
+    text = result.stdout.str()
+    assert text.count("test_it.py:") >= 9
+    assert re.findall(r"(?:tcpstack|asyncio)/\w+(?:/\w+)?\.py:\d+", text) == []
+    for shown in ('raise KeyError("mine")', "uuid.uuid4()", 'open_connection("b", 80)', "DeadlockError: nothing"):
+        assert shown in text
+    assert not any(hasattr(module, "__tracebackhide__") for module in (asyncio.runners, tcpstack.aio.virtual))
+    whole = check(FAILING_RUNS, "--full-trace").stdout.str()
+    assert "asyncio/runners.py" in whole
+    assert "aio/virtual.py" in whole
+
+
+def test_error_that_is_tcpstacks_own_fault_is_shown_whole(check: Check):
+    result = check("def test_it(tcp_simulation): tcp_simulation.link(None, None)")
+    result.stdout.fnmatch_lines(["*aio/virtual.py:*: AttributeError"])
+
+
 # The seed
 
 
@@ -189,7 +254,7 @@ def test_marks_seed_is_the_tests_own_and_the_closest_mark_wins(check: Check):
     check(source, "--tcp-seed=9").assert_outcomes(passed=2)
 
 
-SIGNATURE = "the marker is tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms', ...})"
+SIGNATURE = "the marker is tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms', ...}, urandom='seeded')"
 
 
 @pytest.mark.parametrize(
@@ -203,6 +268,7 @@ SIGNATURE = "the marker is tcp(seed=N, faults=[RULE, ...], line={'delay': '20ms'
             "tcp(faults=['loss 2%'])",
             "faults= is for a test that has tcp_memory_streams or tcp_namespace or tcp_pair or tcp_streams",
         ),
+        ("tcp(urandom='seeded')", "urandom= is for a test that has tcp_simulation or tcp_streams"),
         ("tcp(line={})", "line= is for a test that has tcp_pair or tcp_streams"),
     ],
 )
@@ -210,6 +276,12 @@ def test_mark_that_says_nothing_to_the_test_is_an_error(check: Check, mark, comp
     result = check(f"import pytest\n@pytest.mark.{mark}\ndef test_it(tcp_network): pass")
     result.assert_outcomes(errors=1)
     assert f"_\n{complaint}\n" in result.stdout.str()
+
+
+def test_word_that_says_nothing_of_randomness_is_an_error(check: Check):
+    result = check("import pytest\n@pytest.mark.tcp(urandom='yes')\ndef test_it(tcp_simulation): pass")
+    result.assert_outcomes(errors=1)
+    assert "urandom= is 'refused' or 'seeded', not 'yes'" in result.stdout.str()
 
 
 def test_mark_of_a_class_or_a_module_is_for_those_of_its_tests_that_can_use_it(check: Check):
@@ -384,6 +456,22 @@ async def test_memory_streams_are_connected_on_the_running_loop(tcp_memory_strea
         pair.client.writer.write(b"question\n")
         assert await pair.server.reader.readline() == b"question\n"
         assert pair.client.host.device.hits == {"drop data nth=1": 1}
+
+
+def test_memory_streams_without_asyncio_say_what_they_need(tcp_memory_streams):
+    """As trio would enter them."""
+    with pytest.raises(RuntimeError, match=r"need an event loop of asyncio, and none runs here: with anyio .* asyncio"):
+        tcp_memory_streams().__aenter__().send(None)
+
+
+@pytest.mark.tcp(urandom="seeded", seed=3)
+def test_randomness_of_the_system_comes_from_the_seed_of_the_test(tcp_streams):
+    async def draw() -> bytes:
+        return secrets.token_bytes(8)
+
+    first = tcp_streams.run(draw())
+    with Simulation(3, urandom="seeded") as again:
+        assert again.run(draw()) == first
 
 
 @pytest.mark.kernel
