@@ -44,8 +44,8 @@ class Resolver:
         name = self._name(first)
         if name is None:
             raise socket.herror(_HOST_NOT_FOUND, f"no simulated host has the address {first}")
-        family = socket.AF_INET6 if ":" in first else socket.AF_INET
-        return name, [], self._addresses(name, family)
+        found = self._names.get(name, [ip_address(first)])
+        return name, [], [str(each) for each in found if each.version == ip_address(first).version]
 
     def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
         """The name of a host where one has the address, else the address; and the port in digits."""
@@ -62,6 +62,8 @@ class Resolver:
 
     def _name(self, address: str) -> str | None:
         wanted = ip_address(address)
+        if wanted.is_loopback:
+            return "localhost"
         return next((name for name, addresses in self._names.items() if wanted in addresses), None)
 
 

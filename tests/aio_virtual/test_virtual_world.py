@@ -25,6 +25,7 @@ def test_older_calls_and_those_from_addresses_to_names_know_the_hosts(sim, a):
         assert socket.gethostbyname("192.0.2.7") == "192.0.2.7"
         assert socket.gethostbyname_ex("b") == ("b", [], ["10.0.0.2"])
         assert socket.gethostbyaddr("10.0.0.2") == socket.gethostbyaddr("b") == ("b", [], ["10.0.0.2"])
+        assert socket.gethostbyaddr("127.0.0.1") == ("localhost", [], ["127.0.0.1"])
         assert socket.gethostbyaddr("fd00::2") == ("b", [], ["fd00::2"])
         with pytest.raises(socket.gaierror, match="no simulated host is called 'elsewhere'"):
             socket.gethostbyname("elsewhere")
