@@ -60,8 +60,9 @@ class _Timer(asyncio.TimerHandle):
 class VirtualLoop(RefusingLoop):
     """An event loop whose time is `clock`'s (one of its own where None). Can be given to asyncio.Runner as factory.
 
-    names   the hosts' addresses by their names, for all who resolve
-    hidden  a coroutine whose task is to be in no report, and made by no task factory
+    names    the hosts' addresses by their names, for all who resolve
+    urandom  "refused", or "seeded": os.urandom and what draws from it comes from the seed
+    hidden   a coroutine whose task is to be in no report, and made by no task factory
 
     Connections and servers go over the simulated host that the caller belongs to (CURRENT_HOST). While it runs, the
     process's clocks and the module random are the simulation's (Outside); whatever leads out of it raises NotVirtual.

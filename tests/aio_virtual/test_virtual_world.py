@@ -7,6 +7,7 @@ import errno
 import re
 import socket
 import time
+from ipaddress import ip_address
 
 import pytest
 
@@ -93,3 +94,11 @@ def test_host_that_no_link_leads_to_is_told_at_once_until_one_does(sim, a, b):
     assert "d has no link" in str(error)
     sim.link(router, d)
     assert isinstance(d.run(connect_to_c())[0], ConnectionRefusedError)
+
+
+def test_way_to_oneself_needs_no_link():
+    a = Simulation().host("a", "10.0.0.1/24", "fd00::1/64")
+    for own in ("10.0.0.1", "fd00::1", "127.0.0.1", "127.3.2.1", "::1"):
+        a._check_route(ip_address(own).packed)
+    with pytest.raises(OSError, match="a has no link"):
+        a._check_route(ip_address("10.0.0.3").packed)
