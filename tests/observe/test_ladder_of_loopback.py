@@ -48,7 +48,7 @@ def test_conversation_is_drawn_once_as_its_opener_sees_it(remote: str) -> None:
     assert "conversation 2" not in text
     arrows = [line.split(maxsplit=1)[1] for line in text.splitlines() if "───" in line and "conversation" not in line]
     assert [line.rstrip("> ") for line in arrows][:3] == [
-        "SYN-SENT                   ─── SYN seq 0 win 65535 ──────────────────────────> SYN-RECEIVED",
+        "SYN-SENT                   ─── SYN seq 0 win 65535 ──────────────────────────> LISTEN → SYN-RECEIVED",
         "SYN-SENT → ESTABLISHED     <── SYN,ACK seq 0 ack 1 win 65535 ───────────────── SYN-RECEIVED",
         "ESTABLISHED                ─── ACK seq 1 ack 1 win 262144 ───────────────────> SYN-RECEIVED → ESTABLISHED",
     ]
