@@ -2,8 +2,14 @@
 
 Each message is a length of 4 octets and JSON. In: {"name", "arguments"}; out: {"result", "errno", "text" (hex),
 "values", "ended_ns"}. Calls run in a thread of their own, one at a time, so that TCP_INFO can be asked for while one
-blocks; that and commands are answered with {"info": true, ...}. It needs nothing but the standard library, and is run
-by its path: a tenth of a second less to wait for.
+blocks; that and commands are answered with {"info": true, ...}. The first such message comes with a packet socket
+that hears what leaves by the interface. It needs nothing but the standard library, and is run by its path: a tenth of
+a second less to wait for.
+
+    _kernel_calls.py INTERFACE [COVER]
+
+COVER is there where the host keeps congestion controls from namespaces: a file of ours, which commands find in the
+place of net.ipv4.tcp_congestion_control. What they write there is given to each socket, which Linux allows.
 """
 
 from __future__ import annotations
@@ -28,13 +34,19 @@ _F_SETFL = 4
 _NONBLOCK = os.O_NONBLOCK
 _TCP_INFO = 11
 _TCP_INFO_BYTES = 512
+_TCP_CONGESTION = 13
 _TOLD_BYTES = 2000
+_CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
+_SOL_PACKET, _PACKET_VNET_HDR, _ETH_P_ALL = 263, 15, 3
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
+_HEARD_BYTES = 1 << 23
 
 
 class Calls:
     """The sockets by descriptor, and each call by its name."""
 
     def __init__(self) -> None:
+        self.congestion = b""  # what new sockets are given; none: the namespace's
         self._sockets: dict[int, socket.socket] = {}
 
     def run(self, name: str, arguments: list[Any]) -> dict[str, Any]:
@@ -51,7 +63,10 @@ class Calls:
         return self._of(fd).getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
 
     def call_socket(self, family: int, kind: int, protocol: int) -> dict[str, Any]:
-        return self._add(socket.socket(family, kind, protocol))
+        made = socket.socket(family, kind, protocol)
+        if self.congestion:
+            made.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, self.congestion)
+        return self._add(made)
 
     def call_bind(self, fd: int, address: str, port: int) -> dict[str, Any]:
         self._of(fd).bind((address, port))
@@ -120,13 +135,70 @@ class Calls:
         return self._sockets[fd]
 
 
-def command(text: str, directory: str) -> dict[str, Any]:
-    """Run a shell command; what it wrote is told where it fails."""
-    # Not its descriptors: a command that stays in the background would hold the link open.
-    done = subprocess.run(
-        ["sh", "-c", text], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    return {"result": done.returncode, "text": (done.stdout + done.stderr)[-_TOLD_BYTES:].hex()}
+class Commands:
+    """Runs shell commands. `cover`: see above, "" where there is none."""
+
+    def __init__(self, calls: Calls, cover: str) -> None:
+        self._calls = calls
+        self._cover = cover
+        self._environment = {**os.environ, "PACKETDRILL_PID": str(os.getpid())}
+        if cover:
+            with open(_CONGESTION, "rb") as real, open(cover, "wb") as covering:
+                self._given = real.read().strip()
+                covering.write(self._given)
+
+    def run(self, text: str, directory: str) -> dict[str, Any]:
+        """The status; what the command wrote is told where that is not 0."""
+        argv = ["sh", "-c", text]
+        if self._cover:
+            # The mount is seen by this command alone. exec: its parent is to be this process, as with packetdrill.
+            covered = 'mount --bind "$0" "$1" && exec sh -c "$2"'
+            argv = ["unshare", "--mount", "sh", "-c", covered, self._cover, _CONGESTION, text]
+        # Not its descriptors: a command that stays in the background would hold the link open.
+        done = subprocess.run(
+            argv, cwd=directory, env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        status, said = done.returncode, (done.stdout + done.stderr)[-_TOLD_BYTES:]
+        return self._take_over() or {"result": status, "text": said.hex()}
+
+    def _take_over(self) -> dict[str, Any] | None:
+        """What a command has set as congestion control; how it failed where there is none of that name."""
+        if not self._cover:
+            return None
+        with open(self._cover, "rb") as covering:
+            wanted = covering.read().strip()
+        if wanted != self._given:
+            try:
+                with socket.socket() as trial:
+                    trial.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, wanted)
+            except OSError as error:
+                return {"result": 1, "text": f"tcp_congestion_control: {error.strerror}".encode().hex()}
+            self._given = self._calls.congestion = wanted
+        return None
+
+
+def outgoing(interface: str) -> socket.socket:
+    """A packet socket that hears what leaves by the interface, each packet with its time and a virtio header."""
+    heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    heard.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+    heard.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        try:
+            heard.setsockopt(socket.SOL_SOCKET, option, _HEARD_BYTES)
+            break
+        except PermissionError:
+            continue
+    heard.bind((interface, _ETH_P_ALL))
+    return heard
+
+
+def be_prompt() -> None:
+    """Have this thread run before all ordinary ones, where that is allowed; not what it starts."""
+    try:
+        lowest = os.sched_param(os.sched_get_priority_min(os.SCHED_RR))
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, lowest)
+    except OSError:
+        pass
 
 
 def read(link: socket.socket) -> dict[str, Any] | None:
@@ -142,10 +214,14 @@ def read(link: socket.socket) -> dict[str, Any] | None:
     return message
 
 
-def write(link: socket.socket, message: dict[str, Any]) -> None:
+def framed(message: dict[str, Any]) -> bytes:
     text = json.dumps(message).encode()
+    return _LENGTH.pack(len(text)) + text
+
+
+def write(link: socket.socket, message: dict[str, Any]) -> None:
     try:
-        link.sendall(_LENGTH.pack(len(text)) + text)
+        link.sendall(framed(message))
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)  # nobody wants to know any more
 
@@ -155,11 +231,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
     link = socket.socket(fileno=os.dup(0))
     link.set_inheritable(False)
+    interface, *cover = sys.argv[1:]
     calls = Calls()
+    commands = Commands(calls, cover[0] if cover else "")
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     writing = threading.Lock()
 
     def work() -> None:
+        be_prompt()
         while True:
             request = waiting.get()
             outcome = calls.run(request["name"], request["arguments"])
@@ -167,8 +246,9 @@ def main() -> None:
                 write(link, outcome)
 
     threading.Thread(target=work, daemon=True).start()
-    with writing:
-        write(link, {"info": True})
+    be_prompt()
+    with outgoing(interface) as heard:
+        socket.send_fds(link, [framed({"info": True})], [heard.fileno()])
     while (request := read(link)) is not None:
         if request["name"] == "tcp_info":
             try:
@@ -176,7 +256,7 @@ def main() -> None:
             except OSError as error:
                 answer = {"info": True, "text": "", "errno": error.errno}
         elif request["name"] == "command":
-            answer = {"info": True, **command(*request["arguments"])}
+            answer = {"info": True, **commands.run(*request["arguments"])}
         else:
             waiting.put(request)
             continue

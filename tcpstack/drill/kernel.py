@@ -2,36 +2,44 @@
 
 Our end of the TUN is the script's host; nobody answers there but the script. Commands run in the namespace, which
 ends with the script: what they set, they set there.
+
+Time is real, so this is quick about it: it runs before other programs where it may, does no more than it must between
+one event and the next (the ladder is drawn afterwards), and takes the times of packets from the kernel.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..device.namespace import Namespace
 from ..observe.ladder import Ladder
 from ..wire.packet import Packet
 from . import tcp_info
+from .kernel_packets import KernelPackets
 from .kernel_view import KernelView
+from .promptness import Preferred, after_tick, readable
 from .script import Unsupported
 from .settings import SettingError, Settings
 from .side import Arrived, CommandFailed, Outcome, Request
 
+if TYPE_CHECKING:
+    from tempfile import _TemporaryFileWrapper
+
 _HELPER = Path(__file__).with_name("_kernel_calls.py")
 _LENGTH = struct.Struct("!I")
-_PATIENCE_S = 30.0
+_PATIENCE_NS = 30_000_000_000
 _BATCH = 64
 _LINK_BYTES = 1 << 16
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -51,39 +59,39 @@ class Kernel:
         self._answers: deque[dict[str, Any]] = deque()
         self._outcome: Outcome | None = None
         self._heard = bytearray()
-        self._ladder = Ladder(us=self.name, peer="script")
-        self._view = KernelView(self._ladder)
+        self._conversation: list[Arrived | tuple[bytes, int]] = []  # what Linux sent; what it was sent, and when
+        self._preferred: Preferred | None = None
+        self._cover = _cover() if _congestion_is_restricted() else None
         prefix = _common_prefix(settings.local, settings.remote)
-        # A script has the packets of the wire: no larger ones, and with their checksums.
-        self._namespace = Namespace.open([f"{settings.local}/{prefix}"], mtu=settings.mtu, offload=False)
         self._start_ns = time.monotonic_ns()
+        self._namespace = Namespace.open([f"{settings.local}/{prefix}"], mtu=settings.mtu, offload=True)
         try:
             self._link = self._start_helper()
-            self._answer()
-            self._namespace.device.receive(_BATCH, 0)  # whatever the interface said when it came up
+            self._sent = self._greet()
         except BaseException:
             self._namespace.close()
             raise
-        self._start_ns = time.monotonic_ns()
 
     @property
     def now_ns(self) -> int:
         return time.monotonic_ns() - self._start_ns
 
     def start_clock(self) -> None:
-        self._start_ns = time.monotonic_ns()
+        self._preferred = Preferred()
+        self._start_ns = after_tick()
 
     def wait_until(self, at_ns: int) -> None:
-        self._wait(at_ns)
+        while self._wait(at_ns):
+            pass
 
     def inject(self, octets: bytes) -> None:
         self._hear()  # what left before this came: the ladder keeps the order
-        self._view.received(octets, self.now_ns)
-        if not self._namespace.device.send(Packet((octets,)), self.now_ns):
+        self._conversation.append((octets, self.now_ns))
+        if not self._namespace.device.send(Packet((octets,)), 0):
             raise Unsupported("the kernel did not take a packet of the script")
 
     def next_packet(self, until_ns: int) -> Arrived | None:
-        while not self._packets and self._wait(until_ns, any_packet=True):
+        while not self._packets and self._wait(until_ns):
             pass
         return self._packets.popleft() if self._packets else None
 
@@ -92,7 +100,7 @@ class Kernel:
         self._write({"name": request.name, "arguments": request.arguments})
 
     def finish_call(self, until_ns: int) -> Outcome | None:
-        while self._outcome is None and self._wait(until_ns, any_packet=True):
+        while self._outcome is None and self._wait(until_ns):
             pass
         return self._outcome
 
@@ -111,11 +119,24 @@ class Kernel:
         return tcp_info.of_linux(bytes.fromhex(answer["text"]))
 
     def ladder(self) -> str:
-        return self._ladder.render()
+        self._hear()
+        ladder = Ladder(us=self.name, peer="script")
+        view = KernelView(ladder)
+        for each in self._conversation:
+            if isinstance(each, Arrived):
+                view.sent(each)
+            else:
+                view.received(*each)
+        return ladder.render()
 
     def close(self) -> None:
+        if self._preferred is not None:
+            self._preferred.end()
         self._link.close()
+        self._sent.close()
         self._namespace.close()
+        if self._cover is not None:
+            self._cover.close()
 
     # -- inside
 
@@ -123,9 +144,10 @@ class Kernel:
         ours, theirs = socket.socketpair()
         with theirs, open(os.devnull, "w", encoding="utf-8") as null:
             environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{_SBIN}", "LC_ALL": "C"}
-            argv = (sys.executable, "-I", "-S", str(_HELPER))
+            cover = () if self._cover is None else (self._cover.name,)
+            argv = (sys.executable, "-I", "-S", str(_HELPER), self._namespace.device.name, *cover)
             self._namespace.start(argv, env=environment, stdio=(theirs.fileno(), null.fileno(), 2))
-            if _default_qdisc() == "fq":
+            if _setting("net/core/default_qdisc") == "fq":
                 self._without_pacing(environment)
         return ours
 
@@ -134,44 +156,54 @@ class Kernel:
         tc = ("tc", "qdisc", "replace", "dev", self._namespace.device.name, "root", "pfifo")
         subprocess.run((*self._namespace.exec_prefix, *tc), env=environment, check=False, capture_output=True)
 
+    def _greet(self) -> KernelPackets:
+        """Wait for the helper's first word; the packet socket that comes with it."""
+        if not readable([self._link], time.monotonic_ns() + _PATIENCE_NS):
+            raise self._silent()
+        chunk, fds, _, _ = socket.recv_fds(self._link, _LINK_BYTES, 1)
+        if not fds:
+            raise Unsupported("the process in the namespace that makes the calls has died")
+        sent = KernelPackets(fds[0])
+        self._take_in(chunk)
+        self._answers.clear()
+        return sent
+
     def _write(self, message: dict[str, Any]) -> None:
         text = json.dumps(message).encode()
         self._link.sendall(_LENGTH.pack(len(text)) + text)
 
     def _answer(self) -> dict[str, Any]:
         """The answer to what is no call."""
-        until_ns = self.now_ns + int(_PATIENCE_S * 1e9)
+        until_ns = self.now_ns + _PATIENCE_NS
         while not self._answers:
-            if not self._wait(until_ns, any_packet=True):
-                raise Unsupported(f"the process in the namespace did not answer within {_PATIENCE_S:.0f} s")
+            if not self._wait(until_ns):
+                raise self._silent()
         return self._answers.popleft()
 
-    def _wait(self, until_ns: int, *, any_packet: bool = False) -> bool:
+    def _silent(self) -> Unsupported:
+        return Unsupported(f"the process in the namespace did not answer within {_PATIENCE_NS // 1_000_000_000} s")
+
+    def _wait(self, until_ns: int) -> bool:
         """Hear packets and answers up to `until_ns`, or just until something is heard; True where that was."""
-        while True:
-            left_ns = until_ns - self.now_ns
-            device, link = self._namespace.device, self._link
-            ready, _, _ = select.select([device, link], [], [], max(left_ns, 0) / 1e9)
-            if link in ready:
-                self._hear_answers()
-            if device in ready:
-                self._hear()
-            if ready and any_packet:
-                return True
-            if left_ns <= 0 and not ready:
-                return False
+        ready = readable((self._sent, self._link), self._start_ns + until_ns)
+        if self._link in ready:
+            chunk = self._link.recv(_LINK_BYTES)
+            if not chunk:
+                raise Unsupported("the process in the namespace that makes the calls has died")
+            self._take_in(chunk)
+        if self._sent in ready:
+            self._hear()
+        return bool(ready)
 
     def _hear(self) -> None:
-        for packet in self._namespace.device.receive(_BATCH, 0):
-            now_ns = self.now_ns
-            octets = packet.data()
-            self._packets.append(Arrived(now_ns, octets))
-            self._view.sent(octets, now_ns)
+        for arrived in self._sent.receive(self._start_ns):
+            self._packets.append(arrived)
+            self._conversation.append(arrived)
+        while self._namespace.device.receive(_BATCH, 0):
+            pass  # the very same packets, which are to be taken from their queue
 
-    def _hear_answers(self) -> None:
-        chunk = self._link.recv(_LINK_BYTES)
-        if not chunk:
-            raise Unsupported("the process in the namespace that makes the calls has died")
+    def _take_in(self, chunk: bytes) -> None:
+        """Octets from the link."""
         heard = self._heard
         heard += chunk
         while len(heard) >= _LENGTH.size:
@@ -189,6 +221,14 @@ class Kernel:
                 self._outcome = Outcome(message["result"], message["errno"], text, values, ended_ns)
 
 
+def _congestion_is_restricted() -> bool:
+    """Whether this host keeps some of its congestion controls from namespaces (but not from their sockets)."""
+    available, allowed = (
+        set(_setting(f"net/ipv4/tcp_{which}_congestion_control").split()) for which in ("available", "allowed")
+    )
+    return not available <= allowed
+
+
 def _common_prefix(one: IPv4Address | IPv6Address, other: IPv4Address | IPv6Address) -> int:
     """The length of the longest prefix under which both addresses are hosts of one network: so no route is needed."""
     for length in range(one.max_prefixlen - 2, 0, -1):
@@ -199,8 +239,12 @@ def _common_prefix(one: IPv4Address | IPv6Address, other: IPv4Address | IPv6Addr
     raise SettingError(f"{one} and {other} are on no network together: choose others (--local_ip, --remote_ip)")
 
 
-def _default_qdisc() -> str:
+def _cover() -> _TemporaryFileWrapper[bytes]:
+    return tempfile.NamedTemporaryFile(prefix="tcpstack-drill-")
+
+
+def _setting(name: str) -> str:
     try:
-        return Path("/proc/sys/net/core/default_qdisc").read_text().strip()
+        return Path("/proc/sys", name).read_text().strip()
     except OSError:
         return ""

@@ -9,6 +9,7 @@ from ..core.state import CLOSED
 from ..observe.peer import PeerInference
 from ..wire.dpkt_codec import decode
 from ..wire.packet import Packet
+from .side import Arrived
 
 
 class KernelView:
@@ -21,17 +22,17 @@ class KernelView:
         self._inferred: dict[FourTuple, PeerInference] = {}
         self._count = 0
 
-    def sent(self, octets: bytes, now_ns: int) -> None:
+    def sent(self, arrived: Arrived) -> None:
         """The kernel sent a packet."""
-        segment = self._segment(octets)
+        segment = self._segment(Packet((arrived.octets,), arrived.checksum, arrived.gso_size))
         if segment is not None:
             flow = (segment.src, segment.sport, segment.dst, segment.dport)
             after = self._of(flow).sent(segment).after
-            self._tracer(SegmentOut(now_ns, flow, segment, CLOSED if after is None else after))
+            self._tracer(SegmentOut(arrived.time_ns, flow, segment, CLOSED if after is None else after))
 
     def received(self, octets: bytes, now_ns: int) -> None:
         """The kernel got a packet."""
-        segment = self._segment(octets)
+        segment = self._segment(Packet((octets,)))
         if segment is not None:
             flow = (segment.dst, segment.dport, segment.src, segment.sport)
             inferred = self._of(flow)
@@ -39,9 +40,10 @@ class KernelView:
             inferred.reached(segment)
             self._tracer(SegmentIn(now_ns, flow, segment, before, inferred.state))
 
-    def _segment(self, octets: bytes) -> Segment | None:
+    def _segment(self, packet: Packet) -> Segment | None:
         self._count += 1
-        item = decode(Packet((octets,), id=self._count))
+        packet.id = self._count
+        item = decode(packet)
         return item if isinstance(item, Segment) else None
 
     def _of(self, flow: FourTuple) -> PeerInference:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from ..core.segment import Buffer
+from ..core.segment import FIN, PSH, Buffer
+from ..core.seq import MASK
 from ..wire.checksum import PROTOCOL_TCP, checksum, pseudo_header
 from .script import Option
 
@@ -56,6 +57,25 @@ def tcp_packet(packet: bytes) -> tuple[bytes, int, int]:
         tos, ttl = int.from_bytes(packet[:2], "big") >> 4 & 0xFF, packet[7]
     end = start + (packet[start + 12] >> 4) * 4
     return packet[start + 20 : end], tos, ttl
+
+
+def cut(packet: bytes, size: int) -> tuple[bytes, bytes]:
+    """Two packets of one that carries TCP, as hardware divides it: the first `size` octets of its text, and the rest.
+    PSH and FIN go with the rest. Their TCP checksums are not made."""
+    start = (packet[0] & 0x0F) * 4 if packet[0] >> 4 == 4 else 40
+    body = start + (packet[start + 12] >> 4) * 4
+    first, rest = bytearray(packet[: body + size]), bytearray(packet[:body] + packet[body + size :])
+    first[start + 13] &= ~(PSH | FIN)
+    seq = int.from_bytes(packet[start + 4 : start + 8], "big")
+    rest[start + 4 : start + 8] = ((seq + size) & MASK).to_bytes(4, "big")
+    for part in (first, rest):
+        if start == 40:
+            part[4:6] = (len(part) - 40).to_bytes(2, "big")
+        else:
+            part[2:4] = len(part).to_bytes(2, "big")
+            part[10:12] = bytes(2)
+            part[10:12] = checksum((bytes(part[:start]),)).to_bytes(2, "big")
+    return bytes(first), bytes(rest)
 
 
 def encode_options(options: Sequence[Option]) -> bytes:

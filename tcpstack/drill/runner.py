@@ -1,7 +1,8 @@
 """Runs a script's events, one after another, against a Side. What is expected of both sides is judged here, once.
 
-A relative time counts from when the event before was over, as in packetdrill: from the time at which a packet was due
-to be injected, from the arrival of one that was expected, from the return of a call.
+A relative time counts from when the event before was over, as in packetdrill: from the arrival of a packet that was
+expected, from the return of a call, from when a packet was injected; but that of a packet to inject behind another
+from when that was due. What is to happen at once then does, however late it is by the script: the packets tell.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from .calls import RETURNS_DESCRIPTOR, Names, check, request_of
 from .failure import Failed, seconds
 from .flows import Flow, pattern
 from .matching import Field, compare
+from .octets import cut
 from .script import Call, Command, Event, Icmp, Packet, Script, Snippet, Unsupported
 from .settings import Settings
-from .side import CommandFailed, Outcome, Request, Side
+from .side import Arrived, CommandFailed, Outcome, Request, Side
 from .snippets import SnippetError, Snippets
 
 ANY_TIME_NS = 300 * SECOND_NS
@@ -35,12 +37,24 @@ _NOT_TCP = ("ip_other_protocol", "ip6_")
 
 
 class _Seen(NamedTuple):
-    """A segment that the tested side sent: when, of which flow, and as octets."""
+    """A segment that the tested side sent: of which flow, and as it arrived."""
 
-    time_ns: int
     flow: Flow
     segment: Segment
-    octets: bytes
+    arrived: Arrived
+
+    @property
+    def octets(self) -> bytes:
+        return self.arrived.octets
+
+    @property
+    def time_ns(self) -> int:
+        return self.arrived.time_ns
+
+    @property
+    def unit(self) -> int:
+        """The octets of text in each segment of the wire, the last excepted."""
+        return self.arrived.gso_size or self.segment.payload_len
 
 
 class _Blocked(NamedTuple):
@@ -65,6 +79,7 @@ class Runner:
         self._names = Names()
         self._snippets = Snippets()
         self._base_ns = 0
+        self._anchor_ns: int | None = None  # when the packet was due that was injected just now
         self._flows: list[Flow] = []
         self._current: Flow | None = None
         self._fresh = True  # the next packet without ports begins a connection: only a listener is under test
@@ -100,18 +115,24 @@ class Runner:
     def _run(self, event: Event) -> None:
         action = event.action
         when = event.when
+        injects = isinstance(action, Icmp) or (isinstance(action, Packet) and action.inbound)
+        anchor_ns, self._anchor_ns = self._anchor_ns, None
         at_ns = when.start_ns + (self._base_ns if when.relative else 0)
+        if when.relative and injects and anchor_ns is not None:
+            at_ns = when.start_ns + anchor_ns
         tolerance_ns = self._tolerance_ns(at_ns)
-        if isinstance(action, Packet) and not action.inbound:
+        if isinstance(action, Packet) and not injects:
             self._expect(event, action, at_ns, tolerance_ns)
             return
+        if when.relative and anchor_ns is None:
+            at_ns = max(at_ns, self._side.now_ns)
         self._side.wait_until(at_ns)
         late_ns = self._side.now_ns - at_ns
         if late_ns > tolerance_ns:
             raise Failed(event, f"too late: the script's {seconds(at_ns)} s is past by {seconds(late_ns)} s")
         if isinstance(action, (Packet, Icmp)):
             self._inject(event, action)
-            self._base_ns = at_ns
+            self._base_ns, self._anchor_ns = self._side.now_ns, at_ns
             return
         if isinstance(action, Call):
             self._call(event, action, at_ns, tolerance_ns)
@@ -176,6 +197,7 @@ class Runner:
         if self._fresh and seen.flow is self._current:
             self._fresh = False
         seen.flow.learn(seen.segment, expected)
+        seen = self._cut(seen, expected)
         packet = seen.flow.written(seen.segment, seen.octets, expected)
         packet, text = self._gather(event, expected, packet, seen, last_ns)
         fields = self._fields(expected, packet, seen)
@@ -222,29 +244,47 @@ class Runner:
                 break
             part = more.flow.written(more.segment, more.octets, expected)
             follows = more.flow is seen.flow and part.seq == (packet.seq + packet.size) & 0xFFFF_FFFF
-            fits = 0 < part.size <= first.size and packet.size + part.size <= expected.size
+            fits = 0 < more.unit <= seen.unit and packet.size % seen.unit == 0
+            fits = fits and packet.size + part.size <= expected.size
             if not follows or not fits or part.ack != first.ack or part.flags & (SYN | RST | ACK) != ACK:
                 self._held.appendleft(more)
                 break
             flags = part.flags & ~PSH | expected.flags & PSH
             packet = replace(part, flags=flags, seq=first.seq, size=packet.size + part.size, options=first.options)
             text += more.segment.text()
-            if part.size < first.size:
-                break
         return packet, text
+
+    def _cut(self, seen: _Seen, expected: Packet) -> _Seen:
+        """Of a packet that is still to be segmented as much as the script expects, where that is whole segments; what
+        follows is held. But with strict segments all of it."""
+        arrived, size = seen.arrived, expected.size
+        if self._settings.strict_segments or not arrived.gso_size or not 0 < size < seen.segment.payload_len:
+            return seen
+        if size % arrived.gso_size:
+            return seen
+        first, rest = (self._part(seen, octets) for octets in cut(arrived.octets, size))
+        self._held.appendleft(rest)
+        return first
+
+    @staticmethod
+    def _part(seen: _Seen, octets: bytes) -> _Seen:
+        arrived = replace(seen.arrived, octets=octets)
+        segment = decode(WirePacket((octets,), arrived.checksum, arrived.gso_size))
+        assert isinstance(segment, Segment)
+        return _Seen(seen.flow, segment, arrived)
 
     def _next_segment(self, event: Event, until_ns: int) -> _Seen | None:
         """The next TCP segment of a connection that the script knows, or the SYN of one that it has asked for."""
         if self._held:
             return self._held.popleft()
         while (arrived := self._side.next_packet(until_ns)) is not None:
-            item = decode(WirePacket((arrived.octets,)))
+            item = decode(WirePacket((arrived.octets,), arrived.checksum, arrived.gso_size))
             if isinstance(item, Dropped) and not item.counter.startswith(_NOT_TCP):
                 raise Failed(event, f"the packet that was sent is no good: {item.counter}")
             if isinstance(item, Segment):
                 flow = self._flow_named((item.src, item.sport, item.dst, item.dport), item.flags)
                 if flow is not None:
-                    return _Seen(arrived.time_ns, flow, item, arrived.octets)
+                    return _Seen(flow, item, arrived)
         return None
 
     def _flow_named(self, name: FourTuple, flags: int) -> Flow | None:

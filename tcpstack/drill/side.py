@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..wire.packet import CHECKSUM_UNVERIFIED
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -40,10 +42,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """An IP packet that the tested side sent, and when."""
+    """An IP packet that the tested side sent, and when.
+
+    checksum  one of the CHECKSUM_ constants: how far its transport checksum is made
+    gso_size  octets of text in each segment of the wire, where it stands for several; else 0
+    """
 
     time_ns: int
     octets: bytes
+    checksum: int = CHECKSUM_UNVERIFIED
+    gso_size: int = 0
 
 
 class CommandFailed(Exception):
