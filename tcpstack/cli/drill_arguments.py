@@ -25,12 +25,15 @@ _VALUES = (
     ("tolerance_usecs", "N", "how far from its time an event may be, in microseconds (default: 4000)"),
     ("tolerance_percent", "N", "the same, as a share of the time since the event before (default: 12.5)"),
     ("mtu", "N", "of the link (default: 1500)"),
+    ("mss", "N", "on Linux, larger packets to inject are trains of segments of N octets (default: they are not)"),
     ("local_ip", "ADDRESS", "of the TCP that is tested"),
     ("remote_ip", "ADDRESS", "of the script's host"),
     ("bind_port", "N", "where bind(3, ..., ...) binds (default: 8080)"),
     ("connect_port", "N", "where connect(3, ..., ...) connects to (default: 8080)"),
     ("tcp_ts_tick_usecs", "N", "check timestamps, with ticks of this length (default: do not)"),
 )
+_WITHOUT_MEANING = ("gateway_ip", "netmask_ip", "send_omit_free")
+"""What the programs that run the known corpora give besides; see settings.WITHOUT_MEANING."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ def add_drill_parser(commands: Any) -> None:
     group = parser.add_argument_group("packetdrill's options, which a script may also set itself")
     for name, metavar, what in _VALUES:
         group.add_argument(f"--{name}", metavar=metavar, help=what)
+    for name in _WITHOUT_MEANING:
+        group.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
     group.add_argument("--strict_segments", action="store_true", help="take no several segments for one large packet")
 
 

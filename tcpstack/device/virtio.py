@@ -40,6 +40,12 @@ def header_for(packet: Packet, before: int = 0) -> bytes:
     return _partial(_GSO_TCPV6, before + 40, head[52] >> 4, packet.gso_size, head[53] & CWR)
 
 
+def train_header(version: int, mss: int) -> bytes:
+    """The header for a TCP packet of that version of IP which stands for segments of `mss` octets, as an interface
+    hands up what it has joined: its checksum is made."""
+    return _HEADER.pack(0, _GSO_TCPV4 if version == 4 else _GSO_TCPV6, 0, mss, 0, 0)
+
+
 @lru_cache(256)
 def _partial(gso_type: int, start: int, words: int, gso_size: int, cwr: int) -> bytes:
     if not gso_size:

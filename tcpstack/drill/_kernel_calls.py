@@ -1,10 +1,10 @@
 """The process in the namespace that makes a script's socket calls; kernel.py started it and is its descriptor 0.
 
 Each message is a length of 4 octets and JSON. In: {"name", "arguments"}; out: {"result", "errno", "text" (hex),
-"values", "ended_ns"}. Calls run in a thread of their own, one at a time, so that TCP_INFO can be asked for while one
-blocks; that and commands are answered with {"info": true, ...}. The first such message comes with a packet socket
-that hears what leaves by the interface. It needs nothing but the standard library, and is run by its path: a tenth of
-a second less to wait for.
+"values", "control", "flags", "ended_ns"}. Calls run in a thread of their own, one at a time, so that TCP_INFO can be
+asked for while one blocks; that and commands are answered with {"info": true, ...}. The first such message comes with
+a packet socket that hears what leaves by the interface. It needs nothing but the standard library, and is run by its
+path: a tenth of a second less to wait for.
 
     _kernel_calls.py INTERFACE [COVER]
 
@@ -32,11 +32,13 @@ from typing import Any
 _LENGTH = struct.Struct("!I")
 _F_SETFL = 4
 _NONBLOCK = os.O_NONBLOCK
-_TCP_INFO = 11
+_TCP_INFO, _SO_MEMINFO = 11, 55
 _TCP_INFO_BYTES = 512
 _TCP_CONGESTION = 13
 _TOLD_BYTES = 2000
 _CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
+_EPOLL_CTL_DEL, _EPOLL_CTL_MOD = 2, 3
+_MSG_CMSG_CLOEXEC = 0x40000000
 _SOL_PACKET, _PACKET_VNET_HDR, _ETH_P_ALL = 263, 15, 3
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _HEARD_BYTES = 1 << 23
@@ -48,6 +50,8 @@ class Calls:
     def __init__(self) -> None:
         self.congestion = b""  # what new sockets are given; none: the namespace's
         self._sockets: dict[int, socket.socket] = {}
+        self._files: dict[int, select.epoll | None] = {}  # what is no socket
+        self._data: dict[tuple[int, int], int] = {}  # what an epoll says of a descriptor besides its events
 
     def run(self, name: str, arguments: list[Any]) -> dict[str, Any]:
         """A call's outcome; an OSError becomes a result of -1."""
@@ -57,10 +61,15 @@ class Calls:
             done = {"result": -1, "errno": error.errno}
         except (OverflowError, ValueError):  # Python's own: a number that the call has no room for
             done = {"result": -1, "errno": errno.EINVAL}
-        return {"result": 0, "errno": 0, "text": "", "values": [], **done, "ended_ns": time.monotonic_ns()}
+        empty = {"result": 0, "errno": 0, "text": "", "values": [], "control": [], "flags": 0}
+        return {**empty, **done, "ended_ns": time.monotonic_ns()}
 
-    def tcp_info(self, fd: int) -> bytes:
-        return self._of(fd).getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+    def tcp_info(self, fd: int) -> dict[str, Any]:
+        """TCP_INFO and SO_MEMINFO."""
+        told = self._of(fd)
+        info = told.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+        memory = told.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _TCP_INFO_BYTES)
+        return {"text": info.hex(), "memory": memory.hex(), "errno": 0}
 
     def call_socket(self, family: int, kind: int, protocol: int) -> dict[str, Any]:
         made = socket.socket(family, kind, protocol)
@@ -94,7 +103,63 @@ class Calls:
     def call_send(self, fd: int, octets: str, flags: int) -> dict[str, Any]:
         return {"result": self._of(fd).send(bytes.fromhex(octets), flags)}
 
+    def call_sendmsg(self, fd: int, parts: list[str], flags: int) -> dict[str, Any]:
+        return {"result": self._of(fd).sendmsg([bytes.fromhex(part) for part in parts], (), flags)}
+
+    def call_recvmsg(self, fd: int, size: int, room: int, flags: int) -> dict[str, Any]:
+        text, control, found, _ = self._of(fd).recvmsg(size, room, flags)
+        told = [(level, kind, data.hex()) for level, kind, data in control]
+        return {"result": len(text), "text": text.hex(), "control": told, "flags": found & ~_MSG_CMSG_CLOEXEC}
+
+    def call_without_buffer(self, fd: int, name: str, size: int, flags: int) -> dict[str, Any]:
+        """Python has no null pointers to give; the C library takes them."""
+        import ctypes
+
+        call = getattr(ctypes.CDLL(None, use_errno=True), name)
+        call.restype = ctypes.c_ssize_t
+        result = call(self._of(fd).fileno(), None, ctypes.c_size_t(size), flags)
+        return {"result": result, "errno": ctypes.get_errno() if result < 0 else 0}
+
+    def call_open(self, path: str, flags: int) -> dict[str, Any]:
+        fd = os.open(path, flags)
+        self._files[fd] = None
+        return {"result": fd}
+
+    def call_sendfile(self, to: int, source: int, offset: int | None, size: int) -> dict[str, Any]:
+        if source not in self._files:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return {"result": os.sendfile(self._of(to).fileno(), source, offset, size)}
+
+    def call_epoll_create(self) -> dict[str, Any]:
+        made = select.epoll()
+        self._files[made.fileno()] = made
+        return {"result": made.fileno()}
+
+    def call_epoll_ctl(self, epoll: int, operation: int, fd: int, events: int, data: int) -> dict[str, Any]:
+        polling = self._epoll(epoll)
+        target = self._of(fd).fileno()
+        if operation == _EPOLL_CTL_DEL:
+            polling.unregister(target)
+        else:
+            (polling.modify if operation == _EPOLL_CTL_MOD else polling.register)(target, events)
+            self._data[epoll, target] = data
+        return {}
+
+    def call_epoll_wait(self, epoll: int, most: int, milliseconds: int) -> dict[str, Any]:
+        if most <= 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        found = self._epoll(epoll).poll(None if milliseconds < 0 else milliseconds / 1000, most)
+        values = [number for fd, events in found for number in (events, self._data[epoll, fd])]
+        return {"result": len(found), "values": values}
+
     def call_close(self, fd: int) -> dict[str, Any]:
+        if fd in self._files:
+            file = self._files.pop(fd)
+            if file is None:
+                os.close(fd)
+            else:
+                file.close()
+            return {}
         closing = self._of(fd)
         del self._sockets[fd]
         closing.close()
@@ -128,6 +193,13 @@ class Calls:
     def _add(self, made: socket.socket) -> dict[str, Any]:
         self._sockets[made.fileno()] = made
         return {"result": made.fileno()}
+
+    def _epoll(self, fd: int) -> select.epoll:
+        found = self._files.get(fd)
+        if found is None:
+            code = errno.EINVAL if fd in self._sockets or fd in self._files else errno.EBADF
+            raise OSError(code, os.strerror(code))
+        return found
 
     def _of(self, fd: int) -> socket.socket:
         if fd not in self._sockets:
@@ -252,9 +324,9 @@ def main() -> None:
     while (request := read(link)) is not None:
         if request["name"] == "tcp_info":
             try:
-                answer = {"info": True, "text": calls.tcp_info(*request["arguments"]).hex(), "errno": 0}
+                answer = {"info": True, **calls.tcp_info(*request["arguments"])}
             except OSError as error:
-                answer = {"info": True, "text": "", "errno": error.errno}
+                answer = {"info": True, "errno": error.errno}
         elif request["name"] == "command":
             answer = {"info": True, **commands.run(*request["arguments"])}
         else:

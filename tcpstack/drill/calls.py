@@ -6,51 +6,54 @@ the one of the settings, for a text the next octets of a pattern (flows.py), for
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from . import call_epoll, call_messages
+from .call_values import (
+    INT,
+    CallError,
+    Names,
+    Text,
+    arity,
+    field_of,
+    length,
+    listed,
+    number,
+    octets,
+)
 from .script import ANYTHING, Anything, Call, Unsupported, Value
 from .settings import Settings
 from .side import Outcome, Request
 from .symbols import SYMBOLS, errno_name
 
-RETURNS_DESCRIPTOR = frozenset({"socket", "accept", "accept4"})
+RETURNS_DESCRIPTOR = frozenset({"socket", "accept", "accept4", "epoll_create", "open"})
 _F_GETFL, _F_SETFL = SYMBOLS["F_GETFL"], SYMBOLS["F_SETFL"]
 _FASTOPEN = SYMBOLS["MSG_FASTOPEN"]
 _IOCTLS = frozenset({SYMBOLS["SIOCINQ"], SYMBOLS["SIOCOUTQ"], SYMBOLS["SIOCOUTQNSD"]})
-_INT = struct.Struct("=i")
-_MAX_TEXT = 1 << 26
 
 
-class CallError(Exception):
-    """The call is not made as it should be; the message says what is wrong with it."""
-
-
-@dataclass(slots=True)
-class Names:
-    """Which descriptor a script's number stands for. One that it never got stands for itself: closed, most likely."""
-
-    real: dict[int, int] = field(default_factory=dict)
-
-    def of(self, number: Value) -> int:
-        if not isinstance(number, int):
-            raise CallError(f"a descriptor is a number, not {number!r}")
-        return self.real.get(number, number if number < 0 else 1_000_000 + number)
-
-
-def request_of(
-    call: Call, names: Names, settings: Settings, text: Callable[[int, int], bytes]
-) -> Request:
+def request_of(call: Call, names: Names, settings: Settings, text: Text) -> Request:
     """The request for `call`; `text(fd, size)` gives what an unnamed write writes.
 
     Raises CallError, and Unsupported for a call or an option that neither side knows.
     """
     make = _MAKERS.get(call.name)
-    if make is None:
+    if make is not None:
+        return make(call, names, settings, text)
+    simple = _SIMPLE.get(call.name)
+    if simple is None:
         raise Unsupported(f"{call.name}() is not supported; supported are {', '.join(SUPPORTED)}")
-    return make(call, names, settings, text)
+    return simple(call, names, text)
+
+
+def sent(request: Request) -> tuple[int, bytes] | None:
+    """The descriptor that a request writes to, and the text; None for another request."""
+    if request.name == "send":
+        return request.arguments[0], bytes.fromhex(request.arguments[1])
+    if request.name == "sendmsg":
+        return request.arguments[0], bytes.fromhex("".join(request.arguments[1]))
+    return None
 
 
 def check(call: Call, outcome: Outcome) -> str:
@@ -77,17 +80,21 @@ def _check_filled_in(call: Call, outcome: Outcome) -> str:
         found = outcome.text
         if isinstance(wanted, bytes) and wanted.rstrip(b"\0") != found.rstrip(b"\0"):
             return f"the option is {found!r}, not {wanted!r}"
-        number = wanted[0] if isinstance(wanted, tuple) and len(wanted) == 1 else ANYTHING
-        if isinstance(number, int) and (len(found) < 4 or _INT.unpack_from(found)[0] != number):
-            return f"the option is {_INT.unpack_from(found)[0] if len(found) >= 4 else found!r}, not {number}"
+        asked = wanted[0] if isinstance(wanted, tuple) and len(wanted) == 1 else ANYTHING
+        if isinstance(asked, int) and (len(found) < 4 or INT.unpack_from(found)[0] != asked):
+            return f"the option is {INT.unpack_from(found)[0] if len(found) >= 4 else found!r}, not {asked}"
     if call.name == "ioctl" and len(arguments) > 2 and isinstance(arguments[2], tuple) and arguments[2]:
         if outcome.values != arguments[2]:
             return f"it says {outcome.values[0]}, not {arguments[2][0]!r}"
     if call.name == "poll" and isinstance(arguments[0], tuple):
-        wanted_events = tuple(_field(each, "revents", 0) for each in arguments[0])
+        wanted_events = tuple(field_of(each, "revents", 0) for each in arguments[0])
         if wanted_events != outcome.values:
             return f"revents are {outcome.values}, not {wanted_events}"
-    if call.name in ("read", "recv") and len(arguments) > 1 and isinstance(arguments[1], bytes):
+    if call.name == "recvmsg":
+        return call_messages.check(call, outcome)
+    if call.name == "epoll_wait":
+        return call_epoll.check(call, outcome)
+    if call.name in ("read", "recv", "recvfrom") and len(arguments) > 1 and isinstance(arguments[1], bytes):
         if outcome.text != arguments[1][: len(outcome.text)]:
             return f"the text read is {outcome.text[:60]!r}, not {arguments[1][:60]!r}"
     return ""
@@ -95,11 +102,8 @@ def _check_filled_in(call: Call, outcome: Outcome) -> str:
 
 # -- requests, call by call
 
-_Text = Callable[[int, int], bytes]
-
-
-def _socket(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    _, kind, protocol = _arity(call, 3)
+def _socket(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    _, kind, protocol = arity(call, 3)
     family = SYMBOLS["AF_INET" if settings.version == 4 else "AF_INET6"]
     if call.arguments[0] not in (ANYTHING, family):
         raise CallError(f"the family is not that of --ip_version=ipv{settings.version}: write '...'")
@@ -108,129 +112,119 @@ def _socket(call: Call, names: Names, settings: Settings, text: _Text) -> Reques
     return Request("socket", (family, kind, SYMBOLS["IPPROTO_TCP"]))
 
 
-def _bind(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, where, _ = _arity(call, 3)
+def _bind(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, where, _ = arity(call, 3)
     return Request("bind", (names.of(fd), *_address(where, str(settings.local), settings.bind_port)))
 
 
-def _connect(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, where, _ = _arity(call, 3)
+def _connect(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, where, _ = arity(call, 3)
     return Request("connect", (names.of(fd), *_address(where, str(settings.remote), settings.connect_port)))
 
 
-def _listen(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, backlog = _arity(call, 2)
-    return Request("listen", (names.of(fd), _number(backlog)))
+def _listen(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, backlog = arity(call, 2)
+    return Request("listen", (names.of(fd), number(backlog)))
 
 
-def _accept(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    values = _arity(call, 3 if call.name == "accept" else 4)
-    return Request("accept", (names.of(values[0]), _number(values[3]) if call.name == "accept4" else 0))
+def _accept(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    values = arity(call, 3 if call.name == "accept" else 4)
+    return Request("accept", (names.of(values[0]), number(values[3]) if call.name == "accept4" else 0))
 
 
-def _receive(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, _, size, *rest = _arity(call, 3 if call.name == "read" else 4)
-    return Request("recv", (names.of(fd), _length(size), _number(rest[0]) if rest else 0))
+def _receive(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, where, size, *rest = arity(call, {"read": 3, "recv": 4, "recvfrom": 6}[call.name])
+    flags = number(rest[0]) if rest else 0
+    if where == 0:
+        return Request("without_buffer", (names.of(fd), "recv", length(size), flags))
+    return Request("recv", (names.of(fd), length(size), flags))
 
 
-def _send(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
+def _send(call: Call, names: Names, settings: Settings, text: Text) -> Request:
     count = {"write": 3, "send": 4, "sendto": 6}[call.name]
-    fd, what, size, *rest = _arity(call, count)
-    flags = _number(rest[0]) if rest else 0
+    fd, what, size, *rest = arity(call, count)
+    flags = number(rest[0]) if rest else 0
     if flags & _FASTOPEN:
         raise Unsupported("MSG_FASTOPEN is not supported")
-    real, length = names.of(fd), _length(size)
-    octets = what[:length].ljust(length, b"\0") if isinstance(what, bytes) else text(real, length)
-    return Request("send", (real, octets.hex(), flags))
+    real, octets_asked = names.of(fd), length(size)
+    if what == 0:
+        return Request("without_buffer", (real, "send", octets_asked, flags))
+    named = what[:octets_asked].ljust(octets_asked, b"\0") if isinstance(what, bytes) else text(real, octets_asked)
+    return Request("send", (real, named.hex(), flags))
 
 
-def _close(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    (fd,) = _arity(call, 1)
+def _close(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    (fd,) = arity(call, 1)
     return Request("close", (names.of(fd),))
 
 
-def _shutdown(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, how = _arity(call, 2)
-    return Request("shutdown", (names.of(fd), _number(how)))
+def _shutdown(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, how = arity(call, 2)
+    return Request("shutdown", (names.of(fd), number(how)))
 
 
-def _fcntl(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
+def _fcntl(call: Call, names: Names, settings: Settings, text: Text) -> Request:
     if len(call.arguments) == 2:
         fd, command = call.arguments
         value = 0
     else:
-        fd, command, given = _arity(call, 3)
-        value = _number(given)
+        fd, command, given = arity(call, 3)
+        value = number(given)
     if command not in (_F_GETFL, _F_SETFL):
         raise Unsupported("fcntl() is supported for F_GETFL and F_SETFL")
-    return Request("fcntl", (names.of(fd), _number(command), value))
+    return Request("fcntl", (names.of(fd), number(command), value))
 
 
-def _setsockopt(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, level, name, value, _ = _arity(call, 5)
-    return Request("setsockopt", (names.of(fd), _number(level), _number(name), _octets(value).hex()))
+def _setsockopt(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, level, name, value, _ = arity(call, 5)
+    return Request("setsockopt", (names.of(fd), number(level), number(name), octets(value).hex()))
 
 
-def _getsockopt(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, level, name, value, _ = _arity(call, 5)
-    size = 256 if isinstance(value, (bytes, Anything)) else len(_octets(value))
-    return Request("getsockopt", (names.of(fd), _number(level), _number(name), size))
+def _getsockopt(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, level, name, value, _ = arity(call, 5)
+    size = 256 if isinstance(value, (bytes, Anything)) else len(octets(value))
+    return Request("getsockopt", (names.of(fd), number(level), number(name), size))
 
 
-def _ioctl(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    fd, command, _ = _arity(call, 3)
+def _ioctl(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    fd, command, _ = arity(call, 3)
     if command not in _IOCTLS:
         raise Unsupported("ioctl() is supported for SIOCINQ, SIOCOUTQ and SIOCOUTQNSD")
-    return Request("ioctl", (names.of(fd), _number(command)))
+    return Request("ioctl", (names.of(fd), number(command)))
 
 
-def _poll(call: Call, names: Names, settings: Settings, text: _Text) -> Request:
-    polled, _, timeout = _arity(call, 3)
-    if not isinstance(polled, tuple):
-        raise CallError("poll() takes a list: poll([{fd=4, events=POLLIN, revents=POLLIN}], 1, 0)")
-    pairs = tuple((names.of(_field(each, "fd", -1)), _field(each, "events", 0)) for each in polled)
-    for each in polled:
-        _field(each, "revents", 0)
-    return Request("poll", (pairs, _number(timeout)))
+def _poll(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    polled, _, timeout = arity(call, 3)
+    each_polled = listed(polled, "[{fd=4, events=POLLIN, revents=POLLIN}]")
+    pairs = tuple((names.of(field_of(each, "fd", -1)), field_of(each, "events", 0)) for each in each_polled)
+    for each in each_polled:
+        field_of(each, "revents", 0)
+    return Request("poll", (pairs, number(timeout)))
 
 
-_MAKERS: dict[str, Callable[[Call, Names, Settings, _Text], Request]] = {
+def _open(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    path, flags, *_ = arity(call, max(len(call.arguments), 2))
+    if not isinstance(path, bytes):
+        raise CallError(f"a file's name is a text, not {path!r}")
+    return Request("open", (path.decode("utf-8", "surrogateescape"), number(flags)))
+
+
+def _sendfile(call: Call, names: Names, settings: Settings, text: Text) -> Request:
+    to, source, offset, size = arity(call, 4)
+    start = None if offset == 0 else number(listed(offset, "[0]")[0])
+    return Request("sendfile", (names.of(to), names.of(source), start, length(size)))
+
+
+_MAKERS: dict[str, Callable[[Call, Names, Settings, Text], Request]] = {
     "accept": _accept, "accept4": _accept, "bind": _bind, "close": _close, "connect": _connect, "fcntl": _fcntl,
-    "getsockopt": _getsockopt, "ioctl": _ioctl, "listen": _listen, "poll": _poll, "read": _receive,
-    "recv": _receive, "send": _send, "sendto": _send, "setsockopt": _setsockopt, "shutdown": _shutdown,
-    "socket": _socket, "write": _send,
+    "getsockopt": _getsockopt, "ioctl": _ioctl, "listen": _listen, "open": _open, "poll": _poll, "read": _receive,
+    "recv": _receive, "recvfrom": _receive, "send": _send, "sendfile": _sendfile, "sendto": _send,
+    "setsockopt": _setsockopt, "shutdown": _shutdown, "socket": _socket, "write": _send,
 }  # fmt: skip
+_SIMPLE = {**call_messages.MAKERS, **call_epoll.MAKERS}
 
-SUPPORTED = tuple(sorted(_MAKERS))
+SUPPORTED = tuple(sorted((*_MAKERS, *_SIMPLE)))
 """The calls that there are."""
-
-# -- values
-
-
-def _arity(call: Call, count: int) -> tuple[Value, ...]:
-    if len(call.arguments) != count:
-        raise CallError(f"{call.name}() takes {count} arguments, and has {len(call.arguments)}")
-    return call.arguments
-
-
-def _number(value: Value) -> int:
-    if not isinstance(value, int):
-        raise CallError(f"a number is wanted, not {value!r}")
-    return value
-
-
-def _length(value: Value) -> int:
-    length = _number(value)
-    if not 0 <= length <= _MAX_TEXT:
-        raise CallError(f"a text has 0 to {_MAX_TEXT} octets, not {length}")
-    return length
-
-
-def _field(value: Value, name: str, default: int) -> int:
-    if not isinstance(value, Mapping):
-        raise CallError(f"a structure {{{name}=...}} is wanted, not {value!r}")
-    return _number(value.get(name, default))
-
 
 def _address(value: Value, address: str, port: int) -> tuple[str, int]:
     """An address and port, as given in a {sa_family=..., sin_port=..., sin_addr=...} or as the settings have them."""
@@ -244,24 +238,7 @@ def _address(value: Value, address: str, port: int) -> tuple[str, int]:
             address = str(ip_address(given))
         except ValueError:
             raise CallError(f"{given!r} is no address") from None
-    number = _number(value.get("sin_port", value.get("sin6_port", port)))
-    if not 0 <= number <= 65535:
-        raise CallError(f"a port is 0 to 65535, not {number}")
-    return address, number
-
-
-def _octets(value: Value) -> bytes:
-    """An option's value: [n], "text", {onoff=1, linger=0}."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, Mapping):
-        return b"".join(_INT.pack(_signed(_number(each))) for each in value.values())
-    if isinstance(value, tuple):
-        return b"".join(_INT.pack(_signed(_number(each))) for each in value)
-    if isinstance(value, int):
-        return _INT.pack(_signed(value))
-    raise CallError(f"an option's value is [n], \"text\" or {{onoff=1, linger=0}}, not {value!r}")
-
-
-def _signed(number: int) -> int:
-    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
+    asked = number(value.get("sin_port", value.get("sin6_port", port)))
+    if not 0 <= asked <= 65535:
+        raise CallError(f"a port is 0 to 65535, not {asked}")
+    return address, asked

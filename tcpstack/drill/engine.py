@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -144,7 +145,7 @@ class Engine:
         outcome = self._pending()
         if outcome is not None:
             self._pending = None
-            self._outcome = Outcome(outcome.result, outcome.errno, outcome.text, outcome.values, self.now_ns)
+            self._outcome = replace(outcome, ended_ns=self.now_ns)
 
     def _took(self, packet: Packet, now_ns: int) -> None:
         self._sent.append(Arrived(now_ns - _START_NS, packet.data()))

@@ -8,9 +8,14 @@ from ..core.config import Config
 from .script import Unsupported
 from .side import Request
 from .socket_options import Options, check_readable
-from .sockets import check_flags
+from .sockets import CALLS, check_flags
 from .sysctls import Sysctls
 from .tcp_info import ENGINE_NAMES
+
+_KERNEL_CALLS = {
+    "epoll_create": "epoll", "epoll_ctl": "epoll", "epoll_wait": "epoll", "open": "open()", "sendfile": "sendfile()",
+    "without_buffer": "a null pointer for the text",
+}  # fmt: skip
 
 
 class EngineChecks:
@@ -39,8 +44,10 @@ class EngineChecks:
             return
         if request.name == "poll":
             return
+        if request.name not in CALLS:
+            raise Unsupported(f"{_KERNEL_CALLS[request.name]} is not there on the engine")
         fd, *arguments = request.arguments
-        if request.name in ("recv", "send"):
+        if request.name in ("recv", "recvmsg", "send", "sendmsg"):
             check_flags(request.name, arguments[-1])
         elif request.name in ("listen", "connect"):
             self._opened.add(fd)

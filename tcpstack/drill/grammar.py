@@ -16,6 +16,11 @@ from .packet_grammar import parse_packet
 from .script import SIDES, Action, Call, Command, Difference, Event, Packet, Script, Snippet, When
 from .tokens import Cursor, error_at
 
+_WORDS = {
+    4: {"CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR"},
+    6: {"CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR"},
+}
+"""What the programs that run the known corpora define, by the version of IP."""
 _MAX_SECONDS = 1_000_000_000
 _SIDE_LINE = re.compile(r"([ \t]*//)(engine|kernel):(.*)", re.DOTALL)
 _DIFFERS_LINE = re.compile(r"[ \t]*//differs:(.*)", re.DOTALL)
@@ -37,6 +42,7 @@ def parse(
         options.append((name, value.strip('"'), cursor.line_of(token.start)))
         if name == "ip_version":
             version = 6 if value == "ipv6" else 4
+    cursor.define(_WORDS[version])
     events: list[Event] = []
     last_ns = 0
     while (start := cursor.token).kind != "end":

@@ -23,8 +23,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..device import virtio
 from ..device.namespace import Namespace
+from ..device.tun import TunDevice
 from ..observe.ladder import Ladder
+from ..wire.checksum import PROTOCOL_TCP
 from ..wire.packet import Packet
 from . import tcp_info
 from .kernel_packets import KernelPackets
@@ -32,7 +35,7 @@ from .kernel_view import KernelView
 from .promptness import Preferred, after_tick, readable
 from .script import Unsupported
 from .settings import SettingError, Settings
-from .side import Arrived, CommandFailed, Outcome, Request
+from .side import Arrived, CommandFailed, Control, Outcome, Request
 
 if TYPE_CHECKING:
     from tempfile import _TemporaryFileWrapper
@@ -55,6 +58,7 @@ class Kernel:
 
     def __init__(self, settings: Settings, directory: Path) -> None:
         self._directory = str(directory.resolve())
+        self._mss = settings.mss
         self._packets: deque[Arrived] = deque()
         self._answers: deque[dict[str, Any]] = deque()
         self._outcome: Outcome | None = None
@@ -87,7 +91,10 @@ class Kernel:
     def inject(self, octets: bytes) -> None:
         self._hear()  # what left before this came: the ladder keeps the order
         self._conversation.append((octets, self.now_ns))
-        if not self._namespace.device.send(Packet((octets,)), 0):
+        device = self._namespace.device
+        if self._mss and isinstance(device, TunDevice) and octets[9 if octets[0] >> 4 == 4 else 6] == PROTOCOL_TCP:
+            os.writev(device.fileno(), (virtio.train_header(octets[0] >> 4, self._mss), octets))
+        elif not device.send(Packet((octets,)), 0):
             raise Unsupported("the kernel did not take a packet of the script")
 
     def next_packet(self, until_ns: int) -> Arrived | None:
@@ -116,7 +123,7 @@ class Kernel:
         answer = self._answer()
         if answer["errno"]:
             raise Unsupported(f"TCP_INFO: {os.strerror(answer['errno'])}")
-        return tcp_info.of_linux(bytes.fromhex(answer["text"]))
+        return tcp_info.of_linux(bytes.fromhex(answer["text"]), bytes.fromhex(answer["memory"]))
 
     def ladder(self) -> str:
         self._hear()
@@ -215,10 +222,15 @@ class Kernel:
             if "info" in message:
                 self._answers.append(message)
             else:
-                ended_ns = message["ended_ns"] - self._start_ns
-                values = tuple(message["values"])
-                text = bytes.fromhex(message["text"])
-                self._outcome = Outcome(message["result"], message["errno"], text, values, ended_ns)
+                self._outcome = Outcome(
+                    message["result"],
+                    message["errno"],
+                    bytes.fromhex(message["text"]),
+                    tuple(message["values"]),
+                    message["ended_ns"] - self._start_ns,
+                    tuple(Control(level, kind, bytes.fromhex(data)) for level, kind, data in message["control"]),
+                    message["flags"],
+                )
 
 
 def _congestion_is_restricted() -> bool:

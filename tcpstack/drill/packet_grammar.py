@@ -173,7 +173,8 @@ def _blob(cursor: Cursor) -> bytes:
     try:
         return bytes.fromhex(token.text)
     except ValueError:
-        raise cursor.error(f"{token.text!r} is no row of hexadecimal octets", token) from None
+        given = f": a word is given a value with -D {token.text}=..." if token.text.isupper() else ""
+        raise cursor.error(f"{token.text!r} is no row of hexadecimal octets{given}", token) from None
 
 
 def option_bytes(option: Option) -> int:

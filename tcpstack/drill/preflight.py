@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .calls import RETURNS_DESCRIPTOR, CallError, Names, request_of
+from .call_values import CallError, Names
+from .calls import RETURNS_DESCRIPTOR, request_of
 from .failure import at
 from .script import Anything, Call, Command, Script, ScriptError, Snippet, Unsupported
 from .settings import Settings

@@ -49,6 +49,12 @@ def readable(descriptors: Sequence[_Descriptor], until_ns: int) -> list[_Descrip
             return ready
 
 
+def excess_tick_ns() -> int:
+    """By how much the tick of this kernel's timers is longer than the millisecond of those that scripts are written
+    for (CONFIG_HZ=1000): by so much more a timer may be late."""
+    return max(round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9) - 1_000_000, 0)
+
+
 def after_tick() -> int:
     """Wait until the kernel's clock of timers has just gone on; the time then, of time.monotonic_ns(). A script whose
     events lie at milliseconds would else meet that tick sometimes before and sometimes behind it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import preflight
@@ -13,6 +13,7 @@ from .engine import Engine
 from .engine_checks import EngineChecks
 from .failure import Failed, at
 from .grammar import parse
+from .promptness import excess_tick_ns
 from .runner import Runner
 from .script import ENGINE, KERNEL, Script, ScriptError, Unsupported
 from .settings import SettingError, Settings, settings
@@ -61,6 +62,8 @@ def run_file(
         return Result(script.path, UNSUPPORTED, _told(script, lack), "", (), 0, time.monotonic_ns() - began_ns)
     try:
         side = _side(chosen, path.parent, kernel)
+        if kernel and "tolerance_usecs" not in dict(options):
+            chosen = replace(chosen, tolerance_ns=chosen.tolerance_ns + excess_tick_ns())
     except SettingError as error:
         raise ScriptError(f"{script.path}: {error}") from None
     verdict, message = PASSED, ""

@@ -16,7 +16,8 @@ from ..core.segment import ACK, PSH, RST, SYN, FourTuple, Segment
 from ..wire.dpkt_codec import decode
 from ..wire.dropped import Dropped
 from ..wire.packet import Packet as WirePacket
-from .calls import RETURNS_DESCRIPTOR, Names, check, request_of
+from .call_values import Names
+from .calls import RETURNS_DESCRIPTOR, check, request_of, sent
 from .failure import Failed, seconds
 from .flows import Flow, pattern
 from .matching import Field, compare
@@ -87,6 +88,7 @@ class Runner:
         self._blocked: _Blocked | None = None
         self._latest_fd: int | None = None
         self._written: dict[int, bytearray] = {}
+        self._text_known = True  # nothing but calls that say what they write has written
         self._read: dict[int, int] = {}
 
     @property
@@ -191,7 +193,7 @@ class Runner:
             last_ns = when.until_ns + (self._base_ns if when.relative else 0) + tolerance_ns
         if when.any:
             first_ns, last_ns = 0, self._base_ns + self._any_time_ns
-        seen = self._next_segment(event, last_ns)
+        seen = self._next_segment(event, last_ns, expected)
         if seen is None:
             raise Failed(event, f"no packet: none was sent up to {seconds(last_ns)} s")
         if self._fresh and seen.flow is self._current:
@@ -239,7 +241,7 @@ class Runner:
             and 0 < packet.size < expected.size
             and not packet.flags & (SYN | RST)
         ):
-            more = self._next_segment(event, last_ns)
+            more = self._next_segment(event, last_ns, expected)
             if more is None:
                 break
             part = more.flow.written(more.segment, more.octets, expected)
@@ -273,8 +275,9 @@ class Runner:
         assert isinstance(segment, Segment)
         return _Seen(seen.flow, segment, arrived)
 
-    def _next_segment(self, event: Event, until_ns: int) -> _Seen | None:
-        """The next TCP segment of a connection that the script knows, or the SYN of one that it has asked for."""
+    def _next_segment(self, event: Event, until_ns: int, expected: Packet) -> _Seen | None:
+        """The next TCP segment of a connection that the script knows, or the SYN of one that it has asked for. What an
+        earlier connection goes on to send is nothing to a script without ports, as in packetdrill."""
         if self._held:
             return self._held.popleft()
         while (arrived := self._side.next_packet(until_ns)) is not None:
@@ -283,7 +286,7 @@ class Runner:
                 raise Failed(event, f"the packet that was sent is no good: {item.counter}")
             if isinstance(item, Segment):
                 flow = self._flow_named((item.src, item.sport, item.dst, item.dport), item.flags)
-                if flow is not None:
+                if flow is not None and (flow is self._current or flow.ports or expected.ports):
                     return _Seen(flow, item, arrived)
         return None
 
@@ -295,7 +298,7 @@ class Runner:
 
     def _check_text(self, event: Event, packet: Packet, text: bytes) -> None:
         """The text must be what the application wrote at that place, where only one application has written."""
-        if len(self._written) != 1 or len(self._flows) != 1 or not text:
+        if len(self._written) != 1 or len(self._flows) != 1 or not text or not self._text_known:
             return
         (written,) = self._written.values()
         start = packet.seq - 1
@@ -307,9 +310,8 @@ class Runner:
     def _call(self, event: Event, call: Call, at_ns: int, tolerance_ns: int) -> None:
         self._finish_blocked()
         request = request_of(call, self._names, self._settings, self._unnamed_text)
-        if request.name == "send":
-            fd, octets, _ = request.arguments
-            self._written.setdefault(fd, bytearray()).extend(bytes.fromhex(octets))
+        if (writing := sent(request)) is not None:
+            self._written.setdefault(writing[0], bytearray()).extend(writing[1])
         self._side.start_call(request)
         if request.name in ("listen", "socket"):
             self._fresh = True
@@ -349,17 +351,18 @@ class Runner:
             for number, real in tuple(self._names.real.items()):
                 if real == request.arguments[0]:
                     del self._names.real[number]
-        if request.name == "send":
-            fd, octets, _ = request.arguments
-            unwritten = len(octets) // 2 - max(outcome.result, 0)
-            written = self._written[fd]
+        if (writing := sent(request)) is not None:
+            unwritten = len(writing[1]) - max(outcome.result, 0)
+            written = self._written[writing[0]]
             del written[len(written) - unwritten :]
-        if request.name == "recv":
+        if request.name == "sendfile":
+            self._text_known = False
+        if request.name in ("recv", "recvmsg"):
             self._check_read(event, request, outcome)
 
     def _check_read(self, event: Event, request: Request, outcome: Outcome) -> None:
         """What is read must be the pattern that was injected, in order, once."""
-        fd, _, flags = request.arguments
+        fd, flags = request.arguments[0], request.arguments[-1]
         if flags or len(self._flows) != 1 or self._flows[0].urgent or len(self._read) > 1:
             return
         at = self._read.get(fd, 0)

@@ -9,12 +9,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 _LOCAL_V4, _REMOTE_V4 = IPv4Address("192.168.0.1"), IPv4Address("192.0.2.1")
 _LOCAL_V6, _REMOTE_V6 = IPv6Address("fd3d:a0b:17d6::1"), IPv6Address("fd3d:fa7b:d17d::1")
 _MAX_DIGITS = 20
-_WITHOUT_MEANING = frozenset({
+WITHOUT_MEANING = frozenset({
     "gateway_ip", "netmask_ip", "speed", "send_omit_free", "verbose", "debug", "code_command", "code_format",
-    "code_sockopt", "tcp_ts_ecr_scaled", "is_anyip", "mss",
+    "code_sockopt", "tcp_ts_ecr_scaled", "is_anyip",
 })  # fmt: skip
 """Options of packetdrill that change nothing here: there is one TUN, snippets are Python, echoes are scaled."""
-_KNOWN = ("bind_port", "connect_port", "ip_version", "local_ip", "mtu", "remote_ip", "strict_segments",
+_KNOWN = ("bind_port", "connect_port", "ip_version", "local_ip", "mss", "mtu", "remote_ip", "strict_segments",
           "tcp_ts_tick_usecs", "tolerance_percent", "tolerance_usecs")  # fmt: skip
 
 
@@ -28,6 +28,8 @@ class Settings:
     local, remote    the tested side's address and the script's
     bind_port        where `bind(3, ..., ...)` binds;  connect_port: where `connect(3, ..., ...)` connects to
     mtu              of the link, in octets
+    mss              what a larger packet to inject on Linux is a train of, in octets of text, as an interface joins
+                     what arrives; 0: one packet is one
     tolerance_ns     how far from its time an event may be; with `tolerance_share` of the time since the event
                      before where that is more
     strict_segments  a packet that is expected must come as one, and not cut into segments of one size
@@ -40,6 +42,7 @@ class Settings:
     bind_port: int = 8080
     connect_port: int = 8080
     mtu: int = 1500
+    mss: int = 0
     tolerance_ns: int = 4_000_000
     tolerance_share: float = 0.125
     strict_segments: bool = False
@@ -76,6 +79,8 @@ def _with(made: Settings, name: str, value: str) -> Settings:
             return replace(made, connect_port=_number(name, value, 1, 65535))
         case "mtu":
             return replace(made, mtu=_number(name, value, 68 if made.version == 4 else 1280, 65535))
+        case "mss":
+            return replace(made, mss=_number(name, value, 0, 65535))
         case "tolerance_usecs":
             return replace(made, tolerance_ns=_number(name, value, 0, 1 << 40) * 1000)
         case "tolerance_percent":
@@ -84,7 +89,7 @@ def _with(made: Settings, name: str, value: str) -> Settings:
             return replace(made, ts_tick_ns=_number(name, value, 0, 1 << 30) * 1000)
         case "strict_segments":
             return replace(made, strict_segments=True)
-    if name in _WITHOUT_MEANING:
+    if name in WITHOUT_MEANING:
         return made
     raise SettingError(f"there is no option --{name}; there are --{', --'.join(_KNOWN)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..wire.packet import CHECKSUM_UNVERIFIED
 
@@ -17,11 +17,23 @@ class Request:
     Names and arguments: socket(family, type, protocol); bind(fd, address, port); listen(fd, backlog);
     accept(fd, flags); connect(fd, address, port); recv(fd, size, flags); send(fd, octets, flags); close(fd);
     shutdown(fd, how); fcntl(fd, command, value); getsockopt(fd, level, name, size);
-    setsockopt(fd, level, name, octets); ioctl(fd, request); poll(((fd, events), ...), milliseconds).
+    setsockopt(fd, level, name, octets); ioctl(fd, request); poll(((fd, events), ...), milliseconds);
+    sendmsg(fd, (octets, ...), flags); recvmsg(fd, size, size of control messages, flags); epoll_create();
+    epoll_ctl(fd, operation, other fd, events, data); epoll_wait(fd, most, milliseconds); open(path, flags);
+    sendfile(fd, fd read from, offset or None, size); without_buffer(fd, "send" or "recv", size, flags): one with a
+    null pointer for the text.
     """
 
     name: str
     arguments: tuple[Any, ...]
+
+
+class Control(NamedTuple):
+    """A control message that recvmsg() got."""
+
+    level: int
+    type: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,8 @@ class Outcome:
 
     result  as the call returns it, -1 with `errno` where it failed (else 0)
     text    what was read: a recv's text, an option's octets
-    values  what else was filled in: poll's revents, ioctl's number
+    values  what else was filled in: poll's revents, ioctl's number, epoll_wait's events and data in turn
+    control, flags  recvmsg's control messages and msg_flags
     """
 
     result: int
@@ -38,6 +51,8 @@ class Outcome:
     text: bytes = b""
     values: tuple[int, ...] = ()
     ended_ns: int = 0
+    control: tuple[Control, ...] = ()
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)

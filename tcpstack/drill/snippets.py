@@ -105,7 +105,7 @@ def _parse(text: str) -> list[ast.stmt]:
     if len(text) > _MAX_CHARACTERS:
         raise SnippetError(f"a snippet has at most {_MAX_CHARACTERS} characters, and this one {len(text)}")
     try:
-        tree = ast.parse(textwrap.dedent(text.strip("\r\n")).strip(" \t\r\n"))
+        tree = ast.parse(textwrap.dedent(text.strip("\r\n")).strip(" \t\r\n") + "\n\n")
     except SyntaxError as error:
         raise SnippetError(f"this is no Python: {error.msg}: {(error.text or '').strip()[:80]}") from None
     except (MemoryError, RecursionError):

@@ -33,6 +33,11 @@ _IN = SYMBOLS["POLLIN"] | SYMBOLS["POLLRDNORM"]
 _OUT = SYMBOLS["POLLOUT"] | SYMBOLS["POLLWRNORM"]
 _ERR, _HUP, _RDHUP = SYMBOLS["POLLERR"], SYMBOLS["POLLHUP"], SYMBOLS["POLLRDHUP"]
 _READING, _WRITING = 1, 2
+CALLS = frozenset({
+    "accept", "bind", "close", "connect", "fcntl", "getsockopt", "ioctl", "listen", "poll", "recv", "recvmsg", "send",
+    "sendmsg", "setsockopt", "shutdown", "socket",
+})  # fmt: skip
+"""The requests that there are."""
 _OPENING = frozenset({st.SYN_SENT, st.SYN_RECEIVED})
 
 
@@ -83,8 +88,10 @@ class Sockets:
             "socket": self._socket, "bind": self._bind, "listen": self._listen, "accept": self._accept,
             "connect": self._connect, "recv": self._recv, "send": self._send, "close": self._close,
             "shutdown": self._shutdown, "fcntl": self._fcntl, "getsockopt": self._getsockopt,
-            "setsockopt": self._setsockopt, "ioctl": self._ioctl, "poll": self._poll,
+            "setsockopt": self._setsockopt, "ioctl": self._ioctl, "poll": self._poll, "sendmsg": self._sendmsg,
+            "recvmsg": self._recvmsg,
         }  # fmt: skip
+        assert set(self._calls) == CALLS
 
     def begin(self, request: Request) -> Attempt:
         """Start a call. What it returns is to be called until it gives an outcome. Raises Unsupported."""
@@ -230,6 +237,12 @@ class Sockets:
             return _would_block(nonblocking)
 
         return attempt
+
+    def _sendmsg(self, socket: Socket, parts: tuple[str, ...], flags: int) -> Attempt:
+        return self._send(socket, "".join(parts), flags)
+
+    def _recvmsg(self, socket: Socket, size: int, room: int, flags: int) -> Attempt:
+        return self._recv(socket, size, flags)  # no option that is there has control messages come
 
     # ------------------------------------------------------------------ closing
 

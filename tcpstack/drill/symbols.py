@@ -39,6 +39,14 @@ _CALLS = {
     "POLLIN": 0x1, "POLLPRI": 0x2, "POLLOUT": 0x4, "POLLERR": 0x8, "POLLHUP": 0x10, "POLLNVAL": 0x20,
     "POLLRDNORM": 0x40, "POLLRDBAND": 0x80, "POLLWRNORM": 0x100, "POLLRDHUP": 0x2000,
     "SIOCINQ": 0x541B, "FIONREAD": 0x541B, "SIOCOUTQ": 0x5411, "SIOCOUTQNSD": 0x894B,
+    "EPOLLIN": 0x1, "EPOLLPRI": 0x2, "EPOLLOUT": 0x4, "EPOLLERR": 0x8, "EPOLLHUP": 0x10, "EPOLLRDNORM": 0x40,
+    "EPOLLRDBAND": 0x80, "EPOLLWRNORM": 0x100, "EPOLLRDHUP": 0x2000, "EPOLLEXCLUSIVE": 1 << 28,
+    "EPOLLWAKEUP": 1 << 29, "EPOLLONESHOT": 1 << 30, "EPOLLET": 1 << 31,
+    "EPOLL_CTL_ADD": 1, "EPOLL_CTL_DEL": 2, "EPOLL_CTL_MOD": 3,
+    "SO_EE_ORIGIN_NONE": 0, "SO_EE_ORIGIN_LOCAL": 1, "SO_EE_ORIGIN_ICMP": 2, "SO_EE_ORIGIN_ICMP6": 3,
+    "SO_EE_ORIGIN_TXSTATUS": 4, "SO_EE_ORIGIN_TIMESTAMPING": 4, "SO_EE_ORIGIN_ZEROCOPY": 5,
+    "SO_EE_CODE_ZEROCOPY_COPIED": 1, "TCP_CM_INQ": 36, "SCM_TIMESTAMPING": 37,
+    "IP_PMTUDISC_DONT": 0, "IP_PMTUDISC_WANT": 1, "IP_PMTUDISC_DO": 2, "IP_PMTUDISC_PROBE": 3,
     "INT_MAX": 0x7FFF_FFFF, "NULL": 0,
 }  # fmt: skip
 
@@ -64,7 +72,10 @@ SYMBOLS: dict[str, int] = {**ERRNOS, **SOCKET_LEVELS, **SOCKET_OPTIONS, **TCP_OP
 
 def flag_names(prefix: str, flags: int) -> str:
     """ "MSG_PEEK | MSG_WAITALL" for its number."""
-    named = {value: name for name, value in SYMBOLS.items() if name.startswith(prefix) and value & flags}
+    named = {
+        value: name for name, value in SYMBOLS.items()
+        if name.startswith(prefix) and value & flags and not name.startswith("EPOLL_CTL")
+    }  # fmt: skip
     unnamed = flags & ~sum(named)
     return " | ".join([*named.values(), *([hex(unnamed)] if unnamed else [])])
 

@@ -28,9 +28,10 @@ _INFINITE_SSTHRESH = 0x7FFF_FFFF
 _OPT_TIMESTAMPS, _OPT_SACK, _OPT_WSCALE = 1, 2, 4
 
 
-LINUX_NAMES = frozenset(
-    f"tcpi_{name}" for name in (*_OCTETS, "snd_wscale", "rcv_wscale", *_NAMES)
-)
+_MEMORY = tuple(f"SK_MEMINFO_{name}" for name in (
+    "RMEM_ALLOC", "RCVBUF", "WMEM_ALLOC", "SNDBUF", "FWD_ALLOC", "WMEM_QUEUED", "OPTMEM", "BACKLOG", "DROPS",
+))  # fmt: skip
+LINUX_NAMES = frozenset({f"tcpi_{name}" for name in (*_OCTETS, "snd_wscale", "rcv_wscale", *_NAMES)} | {*_MEMORY})
 """What Linux tells."""
 ENGINE_NAMES = frozenset(f"tcpi_{name}" for name in (
     "state", "ca_state", "options", "snd_wscale", "rcv_wscale", "rto", "rtt", "rttvar", "snd_mss", "unacked",
@@ -40,13 +41,14 @@ ENGINE_NAMES = frozenset(f"tcpi_{name}" for name in (
 """What `of_engine` tells."""
 
 
-def of_linux(octets: bytes) -> dict[str, int]:
-    """What getsockopt(TCP_INFO) filled in; a kernel older than a field leaves it 0."""
+def of_linux(octets: bytes, memory: bytes) -> dict[str, int]:
+    """What getsockopt() filled in for TCP_INFO and for SO_MEMINFO; a kernel older than a field leaves it 0."""
     values = _LAYOUT.unpack(octets[: _LAYOUT.size].ljust(_LAYOUT.size, b"\0"))
     info = dict(zip(_OCTETS, values, strict=False))
     info["snd_wscale"], info["rcv_wscale"] = values[6] & 0xF, values[6] >> 4
     info.update(zip(_NAMES, values[8:], strict=True))
-    return {f"tcpi_{name}": value for name, value in info.items()}
+    words = struct.unpack(f"={len(_MEMORY)}I", memory[: 4 * len(_MEMORY)].ljust(4 * len(_MEMORY), b"\0"))
+    return {f"tcpi_{name}": value for name, value in info.items()} | dict(zip(_MEMORY, words, strict=True))
 
 
 def of_engine(status: Mapping[str, object], ca_state: int) -> dict[str, int]:

@@ -156,6 +156,10 @@ class Cursor:
         """The number of the line in which `offset` lies."""
         return bisect_right(self._line_ends, offset - 1) + 1
 
+    def define(self, words: Mapping[str, str]) -> None:
+        """From here on these words stand for others, too."""
+        self._tokens[self._at :] = [self._defined(token, words) for token in self._tokens[self._at :]]
+
     def _read_all(self, defines: Mapping[str, str]) -> list[Token]:
         tokens = []
         at = 0
