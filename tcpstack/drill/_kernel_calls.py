@@ -106,6 +106,11 @@ class Calls:
     def call_sendmsg(self, fd: int, parts: list[str], flags: int) -> dict[str, Any]:
         return {"result": self._of(fd).sendmsg([bytes.fromhex(part) for part in parts], (), flags)}
 
+    def call_readv(self, fd: int, size: int) -> dict[str, Any]:
+        room = bytearray(size)
+        read = os.readv(self._of(fd).fileno(), [room])
+        return {"result": read, "text": room[:read].hex()}
+
     def call_recvmsg(self, fd: int, size: int, room: int, flags: int) -> dict[str, Any]:
         text, control, found, _ = self._of(fd).recvmsg(size, room, flags)
         told = [(level, kind, data.hex()) for level, kind, data in control]
@@ -220,7 +225,7 @@ class Commands:
                 covering.write(self._given)
 
     def run(self, text: str, directory: str) -> dict[str, Any]:
-        """The status; what the command wrote is told where that is not 0."""
+        """The status, and the end of what the command wrote: where that is 0, as errors only."""
         argv = ["sh", "-c", text]
         if self._cover:
             # The mount is seen by this command alone. exec: its parent is to be this process, as with packetdrill.
@@ -230,8 +235,8 @@ class Commands:
         done = subprocess.run(
             argv, cwd=directory, env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
-        status, said = done.returncode, (done.stdout + done.stderr)[-_TOLD_BYTES:]
-        return self._take_over() or {"result": status, "text": said.hex()}
+        said = done.stdout + done.stderr if done.returncode else done.stderr
+        return self._take_over() or {"result": done.returncode, "text": said[-_TOLD_BYTES:].hex()}
 
     def _take_over(self) -> dict[str, Any] | None:
         """What a command has set as congestion control; how it failed where there is none of that name."""

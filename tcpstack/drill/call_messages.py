@@ -47,9 +47,9 @@ def recvmsg(call: Call, names: Names, text: Text) -> Request:
 
 
 def readv(call: Call, names: Names, text: Text) -> Request:
-    """As recvmsg() without control messages and flags."""
+    """A Request("readv", (fd, octets))."""
     fd, parts, _ = arity(call, 3)
-    return Request("recvmsg", (names.of(fd), _room(parts), 0, 0))
+    return Request("readv", (names.of(fd), _room(parts)))
 
 
 MAKERS: dict[str, Callable[[Call, Names, Text], Request]] = {

@@ -56,6 +56,13 @@ def sent(request: Request) -> tuple[int, bytes] | None:
     return None
 
 
+def received(request: Request) -> tuple[int, int] | None:
+    """The descriptor that a request reads from, and the flags; None for another request."""
+    if request.name == "readv":
+        return request.arguments[0], 0
+    return (request.arguments[0], request.arguments[-1]) if request.name in ("recv", "recvmsg") else None
+
+
 def check(call: Call, outcome: Outcome) -> str:
     """What is wrong with the outcome, in words; "" where it is as the script expects."""
     wanted, found = call.result, outcome.result
@@ -137,6 +144,8 @@ def _receive(call: Call, names: Names, settings: Settings, text: Text) -> Reques
     flags = number(rest[0]) if rest else 0
     if where == 0:
         return Request("without_buffer", (names.of(fd), "recv", length(size), flags))
+    if call.name == "read" and size == 0:
+        return Request("readv", (names.of(fd), 0))  # unlike recv() it does not wait for something to read
     return Request("recv", (names.of(fd), length(size), flags))
 
 

@@ -99,8 +99,9 @@ class Engine:
             self._serve(deadline_ns)
         return self._outcome
 
-    def run_command(self, text: str) -> None:
+    def run_command(self, text: str) -> str:
         self._sysctls.run(text)
+        return ""
 
     def tcp_info(self, fd: int) -> Mapping[str, int]:
         connection = self._sockets.connection(fd)

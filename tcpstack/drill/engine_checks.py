@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.config import Config
+from . import epoll
 from .script import Unsupported
 from .side import Request
 from .socket_options import Options, check_readable
@@ -13,8 +14,7 @@ from .sysctls import Sysctls
 from .tcp_info import ENGINE_NAMES
 
 _KERNEL_CALLS = {
-    "epoll_create": "epoll", "epoll_ctl": "epoll", "epoll_wait": "epoll", "open": "open()", "sendfile": "sendfile()",
-    "without_buffer": "a null pointer for the text",
+    "open": "open()", "sendfile": "sendfile()", "without_buffer": "a null pointer for the text",
 }  # fmt: skip
 
 
@@ -26,6 +26,7 @@ class EngineChecks:
     def __init__(self, directory: Path, config: Config | None = None) -> None:
         self._sysctls = Sysctls(config or Config(), directory)
         self._options: dict[int, Options] = {}
+        self._watched: dict[int, set[int]] = {}  # by epoll: what is in it
         self._opened: set[int] = set()  # those that listen or have a connection
         self._connected: set[int] = set()
         self._latest: int | None = None
@@ -46,8 +47,18 @@ class EngineChecks:
             return
         if request.name not in CALLS:
             raise Unsupported(f"{_KERNEL_CALLS[request.name]} is not there on the engine")
+        if request.name.startswith("epoll"):
+            if request.name == "epoll_ctl":
+                epoll_fd, *control, _ = request.arguments
+                epoll.check(self._watched.setdefault(epoll_fd, set()), *control)
+            elif made is not None:
+                self._watched[made] = set()
+            return
         fd, *arguments = request.arguments
-        if request.name in ("recv", "recvmsg", "send", "sendmsg"):
+        if request.name == "close":
+            for watched in self._watched.values():
+                watched.discard(fd)
+        elif request.name in ("recv", "recvmsg", "send", "sendmsg"):
             check_flags(request.name, arguments[-1])
         elif request.name in ("listen", "connect"):
             self._opened.add(fd)

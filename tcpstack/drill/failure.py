@@ -24,11 +24,14 @@ class Failed(Exception):
         self.message = message
         self.fields = tuple(fields)
 
-    def render(self, path: str, ladder: str) -> str:
-        """All of it, as text."""
+    def render(self, path: str, ladder: str, remarks: Sequence[tuple[Event, str]] = ()) -> str:
+        """All of it, as text. `remarks` are what commands complained of before."""
         parts = [at(path, self.event, self.message)]
         if self.fields:
             parts += ["", *_table(self.fields)]
+        for event, said in remarks:
+            lines = "\n".join(f"        {printable(line)}" for line in said.splitlines())
+            parts += ["", f"    line {event.line}: this command has ended well, but it said:\n{lines}"]
         if ladder:
             parts += ["", ladder.rstrip("\n")]
         return "\n".join(parts)

@@ -111,12 +111,13 @@ class Kernel:
             pass
         return self._outcome
 
-    def run_command(self, text: str) -> None:
+    def run_command(self, text: str) -> str:
         self._write({"name": "command", "arguments": (text, self._directory)})
         answer = self._answer()
+        said = bytes.fromhex(answer["text"]).decode(errors="replace").strip()
         if answer["result"]:
-            said = bytes.fromhex(answer["text"]).decode(errors="replace").strip()
             raise CommandFailed(f"`{text.strip()}` ended with status {answer['result']}{': ' if said else ''}{said}")
+        return said
 
     def tcp_info(self, fd: int) -> Mapping[str, int]:
         self._write({"name": "tcp_info", "arguments": (fd,)})

@@ -71,7 +71,7 @@ def run_file(
     try:
         runner.run()
     except Failed as failed:
-        verdict, message = FAILED, failed.render(script.path, side.ladder())
+        verdict, message = FAILED, failed.render(script.path, side.ladder(), runner.remarks)
     except Unsupported as lack:
         verdict, message = UNSUPPORTED, _told(script, lack)
     finally:

@@ -17,7 +17,7 @@ from ..wire.dpkt_codec import decode
 from ..wire.dropped import Dropped
 from ..wire.packet import Packet as WirePacket
 from .call_values import Names
-from .calls import RETURNS_DESCRIPTOR, check, request_of, sent
+from .calls import RETURNS_DESCRIPTOR, check, received, request_of, sent
 from .failure import Failed, seconds
 from .flows import Flow, pattern
 from .matching import Field, compare
@@ -69,9 +69,13 @@ class _Blocked(NamedTuple):
 
 
 class Runner:
-    """One run of one script. `real_time` says which sort of time the side has."""
+    """One run of one script. `real_time` says which sort of time the side has.
+
+    remarks  what commands complained of that ended well, each with its event
+    """
 
     def __init__(self, script: Script, settings: Settings, side: Side, *, real_time: bool) -> None:
+        self.remarks: list[tuple[Event, str]] = []
         self._script = script
         self._settings = settings
         self._side = side
@@ -357,12 +361,11 @@ class Runner:
             del written[len(written) - unwritten :]
         if request.name == "sendfile":
             self._text_known = False
-        if request.name in ("recv", "recvmsg"):
-            self._check_read(event, request, outcome)
+        if (reading := received(request)) is not None:
+            self._check_read(event, *reading, outcome)
 
-    def _check_read(self, event: Event, request: Request, outcome: Outcome) -> None:
+    def _check_read(self, event: Event, fd: int, flags: int, outcome: Outcome) -> None:
         """What is read must be the pattern that was injected, in order, once."""
-        fd, flags = request.arguments[0], request.arguments[-1]
         if flags or len(self._flows) != 1 or self._flows[0].urgent or len(self._read) > 1:
             return
         at = self._read.get(fd, 0)
@@ -377,7 +380,9 @@ class Runner:
 
     def _command(self, event: Event, command: Command) -> None:
         try:
-            self._side.run_command(command.text)
+            said = self._side.run_command(command.text)
+            if said:
+                self.remarks.append((event, said))
         except CommandFailed as failed:
             raise Failed(event, str(failed)) from None
 

@@ -18,10 +18,10 @@ class Request:
     accept(fd, flags); connect(fd, address, port); recv(fd, size, flags); send(fd, octets, flags); close(fd);
     shutdown(fd, how); fcntl(fd, command, value); getsockopt(fd, level, name, size);
     setsockopt(fd, level, name, octets); ioctl(fd, request); poll(((fd, events), ...), milliseconds);
-    sendmsg(fd, (octets, ...), flags); recvmsg(fd, size, size of control messages, flags); epoll_create();
-    epoll_ctl(fd, operation, other fd, events, data); epoll_wait(fd, most, milliseconds); open(path, flags);
-    sendfile(fd, fd read from, offset or None, size); without_buffer(fd, "send" or "recv", size, flags): one with a
-    null pointer for the text.
+    sendmsg(fd, (octets, ...), flags); recvmsg(fd, size, size of control messages, flags); readv(fd, size);
+    epoll_create(); epoll_ctl(fd, operation, other fd, events, data); epoll_wait(fd, most, milliseconds);
+    open(path, flags); sendfile(fd, fd read from, offset or None, size); without_buffer(fd, "send" or "recv", size,
+    flags): one with a null pointer for the text.
     """
 
     name: str
@@ -103,8 +103,9 @@ class Side(Protocol):
     def finish_call(self, until_ns: int) -> Outcome | None:
         """What the call that was begun last came to; None where it still blocks at `until_ns`."""
 
-    def run_command(self, text: str) -> None:
-        """Run a shell command, or what it stands for. Raises Unsupported and CommandFailed."""
+    def run_command(self, text: str) -> str:
+        """Run a shell command, or what it stands for; what it complained of although it came to an end, "" where it
+        did not. Raises Unsupported and CommandFailed."""
 
     def tcp_info(self, fd: int) -> Mapping[str, int]:
         """TCP_INFO of a descriptor, by the names of struct tcp_info. Raises Unsupported."""

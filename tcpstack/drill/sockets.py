@@ -18,6 +18,7 @@ from ..core.connection import Connection
 from ..stack.listener import Listener
 from ..stack.stack import Stack
 from . import tcp_info
+from .epoll import Epolls
 from .script import Unsupported
 from .side import Outcome, Request
 from .socket_options import Options
@@ -34,10 +35,11 @@ _OUT = SYMBOLS["POLLOUT"] | SYMBOLS["POLLWRNORM"]
 _ERR, _HUP, _RDHUP = SYMBOLS["POLLERR"], SYMBOLS["POLLHUP"], SYMBOLS["POLLRDHUP"]
 _READING, _WRITING = 1, 2
 CALLS = frozenset({
-    "accept", "bind", "close", "connect", "fcntl", "getsockopt", "ioctl", "listen", "poll", "recv", "recvmsg", "send",
-    "sendmsg", "setsockopt", "shutdown", "socket",
+    "accept", "bind", "close", "connect", "epoll_create", "epoll_ctl", "epoll_wait", "fcntl", "getsockopt", "ioctl",
+    "listen", "poll", "readv", "recv", "recvmsg", "send", "sendmsg", "setsockopt", "shutdown", "socket",
 })  # fmt: skip
 """The requests that there are."""
+_OF_NO_SOCKET = frozenset({"socket", "poll", "epoll_create", "epoll_ctl", "epoll_wait"})
 _OPENING = frozenset({st.SYN_SENT, st.SYN_RECEIVED})
 
 
@@ -84,27 +86,22 @@ class Sockets:
         self.now_ns = 0
         self.deadline_ns: int | None = None
         self._sockets: dict[int, Socket] = {}
-        self._calls: dict[str, Callable[..., Attempt]] = {
-            "socket": self._socket, "bind": self._bind, "listen": self._listen, "accept": self._accept,
-            "connect": self._connect, "recv": self._recv, "send": self._send, "close": self._close,
-            "shutdown": self._shutdown, "fcntl": self._fcntl, "getsockopt": self._getsockopt,
-            "setsockopt": self._setsockopt, "ioctl": self._ioctl, "poll": self._poll, "sendmsg": self._sendmsg,
-            "recvmsg": self._recvmsg,
-        }  # fmt: skip
-        assert set(self._calls) == CALLS
+        self._epolls = Epolls(self._sockets.__contains__, self._ready)
 
     def begin(self, request: Request) -> Attempt:
         """Start a call. What it returns is to be called until it gives an outcome. Raises Unsupported."""
         self.deadline_ns = None
         arguments = request.arguments
-        if request.name not in ("socket", "poll"):
+        assert request.name in CALLS, request
+        call: Callable[..., Attempt] = getattr(self, f"_{request.name}")
+        if request.name == "close":
+            return self._close(arguments[0])
+        if request.name not in _OF_NO_SOCKET:
             found = self._sockets.get(arguments[0])
             if found is None:
-                return _done(_failure(errno.EBADF))
-            if request.name == "close":
-                return self._close(arguments[0])
-            return self._calls[request.name](found, *arguments[1:])
-        return self._calls[request.name](*arguments)
+                return _done(_failure(errno.ENOTSOCK if arguments[0] in self._epolls else errno.EBADF))
+            return call(found, *arguments[1:])
+        return call(*arguments)
 
     def connection(self, fd: int) -> Connection | None:
         """The connection behind a descriptor."""
@@ -238,6 +235,9 @@ class Sockets:
 
         return attempt
 
+    def _readv(self, socket: Socket, size: int) -> Attempt:
+        return self._recv(socket, size, 0)
+
     def _sendmsg(self, socket: Socket, parts: tuple[str, ...], flags: int) -> Attempt:
         return self._send(socket, "".join(parts), flags)
 
@@ -247,7 +247,11 @@ class Sockets:
     # ------------------------------------------------------------------ closing
 
     def _close(self, fd: int) -> Attempt:
-        socket = self._sockets.pop(fd)
+        if self._epolls.close(fd):
+            return _done(Outcome(0))
+        socket = self._sockets.pop(fd, None)
+        if socket is None:
+            return _done(_failure(errno.EBADF))
         if socket.listener is not None:
             socket.listener.close(self.now_ns)
         elif socket.connection is not None:
@@ -339,11 +343,38 @@ class Sockets:
         mask |= _HUP if dead or (no_more and silent) else 0
         return mask | (_ERR if socket.has_error else 0)
 
+    def _epoll_create(self) -> Attempt:
+        fd = self._free_fd()
+        self._epolls.create(fd)
+        return _done(Outcome(fd))
+
+    def _epoll_ctl(self, epoll: int, operation: int, fd: int, events: int, data: int) -> Attempt:
+        number = self._epolls.control(epoll, operation, fd, events, data)
+        return _done(_failure(number) if number else Outcome(0))
+
+    def _epoll_wait(self, epoll: int, most: int, milliseconds: int) -> Attempt:
+        look = self._epolls.wait(epoll, most)
+        if isinstance(look, int):
+            return _done(_failure(look))
+        deadline_ns = self.deadline_ns = None if milliseconds < 0 else self.now_ns + milliseconds * 1_000_000
+
+        def attempt() -> Outcome | None:
+            found = look()
+            if found is not None:
+                return Outcome(1, values=found)
+            return Outcome(0) if deadline_ns is not None and self.now_ns >= deadline_ns else None
+
+        return attempt
+
     def _add(self, socket: Socket) -> int:
-        fd = _FIRST_FD
-        while fd in self._sockets:
-            fd += 1
+        fd = self._free_fd()
         self._sockets[fd] = socket
+        return fd
+
+    def _free_fd(self) -> int:
+        fd = _FIRST_FD
+        while fd in self._sockets or fd in self._epolls:
+            fd += 1
         return fd
 
 

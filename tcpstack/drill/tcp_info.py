@@ -41,7 +41,7 @@ ENGINE_NAMES = frozenset(f"tcpi_{name}" for name in (
 """What `of_engine` tells."""
 
 
-def of_linux(octets: bytes, memory: bytes) -> dict[str, int]:
+def of_linux(octets: bytes, memory: bytes = b"") -> dict[str, int]:
     """What getsockopt() filled in for TCP_INFO and for SO_MEMINFO; a kernel older than a field leaves it 0."""
     values = _LAYOUT.unpack(octets[: _LAYOUT.size].ljust(_LAYOUT.size, b"\0"))
     info = dict(zip(_OCTETS, values, strict=False))

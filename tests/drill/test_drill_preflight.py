@@ -33,7 +33,22 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("+0 `iptables -F`\n", "no command is run on the engine but sysctl; --kernel runs it"),
         ("+0 `sysctl -q net.ipv4.tcp_ecn=1`\n", "the engine is as with tcp_ecn=0"),
-        ("+0 epoll_create(1) = 5\n", "epoll_create() is not supported; supported are accept,"),
+        ("+0 splice(4, NULL, 5, NULL, 10, 0) = 10\n", "splice() is not supported; supported are accept,"),
+        ('+0 open("/dev/zero", O_RDONLY) = 5\n', "open() is not there on the engine"),
+        ("+0 write(4, NULL, 10) = -1 EFAULT\n", "a null pointer for the text is not there on the engine"),
+        (
+            "+0 epoll_create(1) = 5\n+0 epoll_ctl(5, EPOLL_CTL_ADD, 4, {events=EPOLLIN|EPOLLET, fd=4}) = 0\n",
+            "epoll with EPOLLET is not there on the engine",
+        ),
+        (
+            "+0 epoll_create(1) = 5\n+0 epoll_ctl(5, EPOLL_CTL_ADD, 4, {events=EPOLLIN, fd=4}) = 0\n"
+            "+0 epoll_ctl(5, EPOLL_CTL_ADD, 3, {events=EPOLLIN, fd=3}) = 0\n",
+            "an epoll of several descriptors is not there on the engine",
+        ),
+        (
+            "+0 recvmsg(4, {msg_name(...)=..., msg_iov(1)=[{..., 10}], msg_flags=0}, MSG_PEEK) = 0\n",
+            "recvmsg() with MSG_PEEK is not there on the engine",
+        ),
         ("+0 setsockopt(4, SOL_TCP, TCP_CORK, [1], 4) = 0\n", "setsockopt(TCP_CORK)"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_BROADCAST, [1], 4) = 0\n", "setsockopt(SO_BROADCAST)"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0\n", "before listen() or connect() only"),
@@ -61,6 +76,12 @@ def test_what_the_engine_lacks(drill: Drill, text: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        ("+0 writev(4, ..., 1) = 10\n", "a list [{..., 1000}] is wanted"),
+        ("+0 writev(4, [{..., 1, 2}], 1) = 10\n", "a part of a text is {..., SIZE}"),
+        ("+0 writev(4, [{..., 67108864}, {..., 1}], 2) = 1\n", "a text has at most 67108864 octets, not 67108865"),
+        ("+0 sendmsg(4, 5, 0) = 10\n", "a structure {msg_name(...)="),
+        ("+0 epoll_wait(5, {events=EPOLLIN, nosuch=4}, 1, 0) = 1\n", "it has no nosuch"),
+        ("+0 epoll_create(1) = 4\n", "4 is open already"),
         ("+0 read(4, 10) = 10\n", "read() takes 3 arguments, and has 2"),
         ("+0 listen(3, ...) = 0\n", "a number is wanted"),
         ("+0 read(4, ..., -1) = 10\n", "a text has 0 to 67108864 octets, not -1"),
