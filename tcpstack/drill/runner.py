@@ -350,7 +350,8 @@ class Runner:
             raise Failed(event, complaint)
         if call.name in RETURNS_DESCRIPTOR and outcome.result >= 0 and isinstance(call.result, int):
             self._names.real[call.result] = outcome.result
-            self._latest_fd = outcome.result
+            if request.name in ("socket", "accept"):
+                self._latest_fd = outcome.result
         if request.name == "close" and outcome.result == 0:
             for number, real in tuple(self._names.real.items()):
                 if real == request.arguments[0]:

@@ -237,11 +237,11 @@ def test_a_large_packet_is_a_train_where_its_mss_is_said(tmp_path: Path) -> None
 
 def test_linux_is_taken_at_its_word_with_large_packets(tmp_path: Path) -> None:
     """With strict segments a packet is what Linux hands down to its interface, PSH included."""
-    write = "+0 write(4, ..., 800) = 800\n"
-    small = "`sysctl -q net.ipv4.tcp_congestion_control=reno`\n" + HANDSHAKE.replace("mss 1000", "mss 400")
+    write = "+0 write(4, ..., 2000) = 2000\n"
+    small = "`sysctl -q net.ipv4.tcp_congestion_control=reno`\n" + HANDSHAKE.replace("win 1000", "win 10000")
     text = {
-        "whole": "+0 > P. 1:801(800) ack 1\n",
-        "cut": "+0 > . 1:401(400) ack 1\n+0 > P. 401:801(400) ack 1\n",
+        "whole": "+0 > P. 1:2001(2000) ack 1\n",
+        "cut": "+0 > . 1:1001(1000) ack 1\n+0 > P. 1001:2001(1000) ack 1\n",
     }
     verdicts = {
         (kind, strict): run(tmp_path, ("--strict_segments\n" if strict else "") + small + write + text[kind]).verdict
