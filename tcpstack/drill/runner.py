@@ -84,6 +84,7 @@ class Runner:
         self._names = Names()
         self._snippets = Snippets()
         self._base_ns = 0
+        self._due_ns = 0  # when the event before would have been over, had nothing here taken any time
         self._anchor_ns: int | None = None  # when the packet was due that was injected just now
         self._flows: list[Flow] = []
         self._current: Flow | None = None
@@ -127,6 +128,7 @@ class Runner:
         if when.relative and injects and anchor_ns is not None:
             at_ns = when.start_ns + anchor_ns
         tolerance_ns = self._tolerance_ns(at_ns)
+        self._due_ns = when.start_ns + (self._due_ns if when.relative else 0)
         if isinstance(action, Packet) and not injects:
             self._expect(event, action, at_ns, tolerance_ns)
             return
@@ -192,7 +194,8 @@ class Runner:
 
     def _expect(self, event: Event, expected: Packet, at_ns: int, tolerance_ns: int) -> None:
         when = event.when
-        first_ns, last_ns = at_ns - tolerance_ns, at_ns + tolerance_ns
+        # Early is what comes before its time by the script alone: how late this was itself is no fault of the packet's.
+        first_ns, last_ns = min(self._due_ns, at_ns) - tolerance_ns, at_ns + tolerance_ns
         if when.until_ns is not None:
             last_ns = when.until_ns + (self._base_ns if when.relative else 0) + tolerance_ns
         if when.any:
@@ -219,7 +222,7 @@ class Runner:
                 raise Failed(event, f"the packet came at {seconds(seen.time_ns)} s{tolerance}", fields)
             raise Failed(event, f"another packet than expected: {', '.join(wrong)}", fields)
         self._check_text(event, packet, text)
-        self._base_ns = max(self._base_ns, seen.time_ns)
+        self._base_ns, self._due_ns = max(self._base_ns, seen.time_ns), seen.time_ns
 
     def _fields(self, expected: Packet, packet: Packet, seen: _Seen) -> list[Field]:
         if expected.ports is None and seen.flow is self._current:

@@ -16,7 +16,7 @@ EXAMPLES = re.findall(r"```packetdrill\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_there_is_more_than_one_example() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

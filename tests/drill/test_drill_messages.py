@@ -48,6 +48,15 @@ def test_parts_of_a_text_are_said_one_by_one() -> None:
     assert asked == [(14, 3)]
 
 
+def test_a_read_of_nothing_does_not_wait_as_recv_does() -> None:
+    names = [
+        request_of(call(text), Names({4: 14}), Settings(), lambda fd, size: b"").name
+        for text in ("read(4, ..., 0) = 0", "recv(4, ..., 0, 0) = 0", "read(4, ..., 1) = 0")
+    ]
+
+    assert names == ["readv", "recv", "recv"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "outcome", "why"),
     [
@@ -102,6 +111,12 @@ def test_an_epoll_that_finds_something_else_fails_the_drill(drill: Drill) -> Non
     assert (wrong.verdict, none.verdict) == (FAILED, FAILED)
     assert "events are EPOLLOUT, not EPOLLIN" in wrong.message
     assert "epoll_wait() returned 1, not 0" in none.message
+
+
+def test_a_snippet_is_about_the_latest_socket_and_not_about_an_epoll(drill: Drill) -> None:
+    result = drill("+0 epoll_create(1) = 5\n+0 %{ assert tcpi_state == TCP_ESTABLISHED }%\n")
+
+    assert result.verdict == PASSED, result.message
 
 
 def test_a_text_in_parts_is_verified_where_it_is_sent_and_read(drill: Drill) -> None:

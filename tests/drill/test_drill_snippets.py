@@ -31,6 +31,7 @@ def error_of(text: str) -> str:
         "x = abs(tcpi_unacked - 5)\nassert min(x, 9) == 2",
         "if tcpi_unacked > 9:\n  assert False\nelse:\n  pass",
         "  assert True\n  assert True",
+        " assert tcpi_unacked == 3, tcpi_unacked;\\\n   assert True;\\\n",
         "",
     ],
 )
