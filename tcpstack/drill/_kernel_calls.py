@@ -103,6 +103,9 @@ class Calls:
     def call_send(self, fd: int, octets: str, flags: int) -> dict[str, Any]:
         return {"result": self._of(fd).send(bytes.fromhex(octets), flags)}
 
+    def call_sendto(self, fd: int, octets: str, flags: int, address: str, port: int) -> dict[str, Any]:
+        return {"result": self._of(fd).sendto(bytes.fromhex(octets), flags, (address, port))}
+
     def call_sendmsg(self, fd: int, parts: list[str], flags: int) -> dict[str, Any]:
         return {"result": self._of(fd).sendmsg([bytes.fromhex(part) for part in parts], (), flags)}
 

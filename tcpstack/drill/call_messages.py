@@ -11,8 +11,9 @@ import struct
 from collections.abc import Callable, Mapping
 
 from .call_values import INT, MAX_TEXT, CallError, Names, Text, arity, field_of, fields, length, listed, number
-from .script import Anything, Call, Value
+from .script import Anything, Call, Unsupported, Value
 from .side import Control, Outcome, Request
+from .symbols import SYMBOLS
 
 _PARTS = "[{..., 1000}]"
 _MESSAGE = "{msg_name(...)=..., msg_iov(1)=[{..., 1000}], msg_flags=0}"
@@ -28,6 +29,8 @@ def sendmsg(call: Call, names: Names, text: Text) -> Request:
     given = fields(message, _MESSAGE)
     if given.get("msg_control", ()):
         raise CallError("sendmsg() sends no control messages here")
+    if number(flags) & SYMBOLS["MSG_FASTOPEN"]:
+        raise Unsupported("sendmsg() with MSG_FASTOPEN is not supported: sendto() is")
     return Request("sendmsg", (real, _texts(given.get("msg_iov", ()), real, text), number(flags)))
 
 

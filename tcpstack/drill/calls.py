@@ -49,7 +49,7 @@ def request_of(call: Call, names: Names, settings: Settings, text: Text) -> Requ
 
 def sent(request: Request) -> tuple[int, bytes] | None:
     """The descriptor that a request writes to, and the text; None for another request."""
-    if request.name == "send":
+    if request.name in ("send", "sendto"):
         return request.arguments[0], bytes.fromhex(request.arguments[1])
     if request.name == "sendmsg":
         return request.arguments[0], bytes.fromhex("".join(request.arguments[1]))
@@ -153,12 +153,13 @@ def _send(call: Call, names: Names, settings: Settings, text: Text) -> Request:
     count = {"write": 3, "send": 4, "sendto": 6}[call.name]
     fd, what, size, *rest = arity(call, count)
     flags = number(rest[0]) if rest else 0
-    if flags & _FASTOPEN:
-        raise Unsupported("MSG_FASTOPEN is not supported")
     real, octets_asked = names.of(fd), length(size)
     if what == 0:
         return Request("without_buffer", (real, "send", octets_asked, flags))
     named = what[:octets_asked].ljust(octets_asked, b"\0") if isinstance(what, bytes) else text(real, octets_asked)
+    if flags & _FASTOPEN and call.name == "sendto":
+        where = _address(rest[1], str(settings.remote), settings.connect_port)
+        return Request("sendto", (real, named.hex(), flags, *where))
     return Request("send", (real, named.hex(), flags))
 
 

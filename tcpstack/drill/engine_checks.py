@@ -14,7 +14,8 @@ from .sysctls import Sysctls
 from .tcp_info import ENGINE_NAMES
 
 _KERNEL_CALLS = {
-    "open": "open()", "sendfile": "sendfile()", "without_buffer": "a null pointer for the text",
+    "open": "open()", "sendfile": "sendfile()", "sendto": "TCP Fast Open",
+    "without_buffer": "a null pointer for the text",
 }  # fmt: skip
 
 

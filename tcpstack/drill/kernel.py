@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,16 +66,16 @@ class Kernel:
         self._heard = bytearray()
         self._conversation: list[Arrived | tuple[bytes, int]] = []  # what Linux sent; what it was sent, and when
         self._preferred: Preferred | None = None
-        self._cover = _cover() if _congestion_is_restricted() else None
         prefix = _common_prefix(settings.local, settings.remote)
         self._start_ns = time.monotonic_ns()
-        self._namespace = Namespace.open([f"{settings.local}/{prefix}"], mtu=settings.mtu, offload=True)
-        try:
-            self._link = self._start_helper()
+        with ExitStack() as opened:
+            self._cover = opened.enter_context(_cover()) if _congestion_is_restricted() else None
+            self._namespace = Namespace.open([f"{settings.local}/{prefix}"], mtu=settings.mtu, offload=True)
+            opened.callback(self._namespace.close)
+            self._link = opened.enter_context(self._start_helper())
             self._sent = self._greet()
-        except BaseException:
-            self._namespace.close()
-            raise
+            opened.callback(self._sent.close)
+            self._opened = opened.pop_all()
 
     @property
     def now_ns(self) -> int:
@@ -140,11 +141,7 @@ class Kernel:
     def close(self) -> None:
         if self._preferred is not None:
             self._preferred.end()
-        self._link.close()
-        self._sent.close()
-        self._namespace.close()
-        if self._cover is not None:
-            self._cover.close()
+        self._opened.close()
 
     # -- inside
 

@@ -322,7 +322,7 @@ class Runner:
         self._side.start_call(request)
         if request.name in ("listen", "socket"):
             self._fresh = True
-        if request.name == "connect":
+        if request.name in ("connect", "sendto"):
             self._latest_fd = request.arguments[0]
         if call.until_ns is not None:
             due_ns = call.until_ns + (self._base_ns if event.when.relative else 0)

@@ -20,8 +20,8 @@ class Request:
     setsockopt(fd, level, name, octets); ioctl(fd, request); poll(((fd, events), ...), milliseconds);
     sendmsg(fd, (octets, ...), flags); recvmsg(fd, size, size of control messages, flags); readv(fd, size);
     epoll_create(); epoll_ctl(fd, operation, other fd, events, data); epoll_wait(fd, most, milliseconds);
-    open(path, flags); sendfile(fd, fd read from, offset or None, size); without_buffer(fd, "send" or "recv", size,
-    flags): one with a null pointer for the text.
+    sendto(fd, octets, flags, address, port); open(path, flags); sendfile(fd, fd read from, offset or None, size);
+    without_buffer(fd, "send" or "recv", size, flags): one with a null pointer for the text.
     """
 
     name: str

@@ -35,6 +35,11 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         ("+0 `sysctl -q net.ipv4.tcp_ecn=1`\n", "the engine is as with tcp_ecn=0"),
         ("+0 splice(4, NULL, 5, NULL, 10, 0) = 10\n", "splice() is not supported; supported are accept,"),
         ('+0 open("/dev/zero", O_RDONLY) = 5\n', "open() is not there on the engine"),
+        ("+0 sendto(4, ..., 10, MSG_FASTOPEN, ..., ...) = 10\n", "TCP Fast Open is not there on the engine"),
+        (
+            "+0 sendmsg(4, {msg_name(...)=..., msg_iov(1)=[{..., 10}], msg_flags=0}, MSG_FASTOPEN) = 10\n",
+            "sendmsg() with MSG_FASTOPEN is not supported: sendto() is",
+        ),
         ("+0 write(4, NULL, 10) = -1 EFAULT\n", "a null pointer for the text is not there on the engine"),
         (
             "+0 epoll_create(1) = 5\n+0 epoll_ctl(5, EPOLL_CTL_ADD, 4, {events=EPOLLIN|EPOLLET, fd=4}) = 0\n",

@@ -225,6 +225,33 @@ def test_calls_that_linux_alone_has(tmp_path: Path) -> None:
     assert result.verdict == PASSED, result.message
 
 
+def test_a_connection_is_opened_fast(tmp_path: Path) -> None:
+    """The first asks for a cookie, the second has its text in the SYN."""
+    opening = """\
+   +0 socket(..., SOCK_STREAM|SOCK_NONBLOCK, IPPROTO_TCP) = FD
+   +0 sendto(FD, ..., 100, MSG_FASTOPEN, ..., ...) = """
+    result = run(
+        tmp_path,
+        "`sysctl -q net.ipv4.tcp_fastopen=1 net.ipv4.tcp_timestamps=0`\n"
+        + opening.replace("+0 s", "0 s", 1).replace("FD", "3")
+        + """-1 EINPROGRESS
+   +0 > S 0:0(0) <mss 1460,nop,nop,sackOK,nop,wscale 10,FO,nop,nop>
+ +.01 < S. 0:0(0) ack 1 win 1000 <mss 1000,FO 0102030405060708,nop,nop>
+   +0 > . 1:1(0) ack 1
+   +0 close(3) = 0
+   +0 > F. 1:1(0) ack 1
+"""
+        + opening.replace("FD", "4")
+        + """100
+   +0 > S 0:100(100) <mss 1460,nop,nop,sackOK,nop,wscale 10,FO 0102030405060708,nop,nop>
+ +.01 < S. 0:0(0) ack 101 win 1000 <mss 1000>
+   +0 > . 101:101(0) ack 1
+""",
+    )
+
+    assert result.verdict == PASSED, result.message
+
+
 def test_a_large_packet_is_a_train_where_its_mss_is_said(tmp_path: Path) -> None:
     """By what Linux then takes its peer's segments to be."""
     train = "+0 < P. 1:6001(6000) ack 1 win 1000\n*  > . 1:1(0) ack 6001\n"
