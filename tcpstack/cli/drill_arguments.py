@@ -32,8 +32,8 @@ _VALUES = (
     ("connect_port", "N", "where connect(3, ..., ...) connects to (default: 8080)"),
     ("tcp_ts_tick_usecs", "N", "check timestamps, with ticks of this length (default: do not)"),
 )
-_WITHOUT_MEANING = ("gateway_ip", "netmask_ip", "send_omit_free")
-"""What the programs that run the known corpora give besides; see settings.WITHOUT_MEANING."""
+_WITHOUT_MEANING = ("gateway_ip", "netmask_ip")
+"""What the programs that run the known corpora give besides, with --send_omit_free; see settings.WITHOUT_MEANING."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ def add_drill_parser(commands: Any) -> None:
     for name, metavar, what in _VALUES:
         group.add_argument(f"--{name}", metavar=metavar, help=what)
     for name in _WITHOUT_MEANING:
-        group.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
+        group.add_argument(f"--{name}", metavar="ADDRESS", help=argparse.SUPPRESS)
+    group.add_argument("--send_omit_free", action="store_true", help=argparse.SUPPRESS)
     group.add_argument("--strict_segments", action="store_true", help="take no several segments for one large packet")
 
 

@@ -83,6 +83,14 @@ def test_options_of_the_command_line_prevail(scripts: Path, capsys: pytest.Captu
     assert "fd3d:" in capsys.readouterr().out
 
 
+def test_the_command_lines_of_the_corpora_are_understood(scripts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    devices = ("--gateway_ip=192.168.0.1", "--netmask_ip=255.255.0.0", "--send_omit_free")
+    words = ("-D", "CMSG_LEVEL_IP=SOL_IP", "-D", "TFO_COOKIE=3021b9d889017eeb")
+
+    assert run(*devices, *words, scripts / "good.pkt") == 0
+    assert capsys.readouterr().out.startswith("passed")
+
+
 def test_differences_are_listed_and_nothing_is_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--differences", SCRIPTS / "urgent.pkt", SCRIPTS / "open-active.pkt") == 0
 
