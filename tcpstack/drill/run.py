@@ -63,7 +63,7 @@ def run_file(
     try:
         side = _side(chosen, path.parent, kernel)
         if kernel and "tolerance_usecs" not in dict(options):
-            chosen = replace(chosen, tolerance_ns=chosen.tolerance_ns + excess_tick_ns())
+            chosen = replace(chosen, late_ns=excess_tick_ns())
     except SettingError as error:
         raise ScriptError(f"{script.path}: {error}") from None
     verdict, message = PASSED, ""

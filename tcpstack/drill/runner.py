@@ -194,10 +194,11 @@ class Runner:
 
     def _expect(self, event: Event, expected: Packet, at_ns: int, tolerance_ns: int) -> None:
         when = event.when
-        # Early is what comes before its time by the script alone: how late this was itself is no fault of the packet's.
-        first_ns, last_ns = min(self._due_ns, at_ns) - tolerance_ns, at_ns + tolerance_ns
+        # Early is what is so by the script alone: how late this was itself is no fault of the packet's.
+        late_ns = tolerance_ns + self._settings.late_ns
+        first_ns, last_ns = min(self._due_ns, at_ns) - tolerance_ns, at_ns + late_ns
         if when.until_ns is not None:
-            last_ns = when.until_ns + (self._base_ns if when.relative else 0) + tolerance_ns
+            last_ns = when.until_ns + (self._base_ns if when.relative else 0) + late_ns
         if when.any:
             first_ns, last_ns = 0, self._base_ns + self._any_time_ns
         seen = self._next_segment(event, last_ns, expected)
@@ -213,7 +214,7 @@ class Runner:
         in_time = first_ns <= seen.time_ns <= last_ns
         expected_time = "any" if when.any else seconds(at_ns)
         if when.until_ns is not None:
-            expected_time += f"~{seconds(last_ns - tolerance_ns)}"
+            expected_time += f"~{seconds(last_ns - late_ns)}"
         fields.insert(0, Field("time", expected_time, seconds(seen.time_ns), in_time))
         if not all(field.agrees for field in fields):
             wrong = [field.name for field in fields if not field.agrees]
@@ -339,10 +340,11 @@ class Runner:
             return
         event, call, request, due_ns, tolerance_ns = self._blocked
         self._blocked = None
-        outcome = self._side.finish_call(due_ns + tolerance_ns)
+        last_ns = due_ns + tolerance_ns + self._settings.late_ns
+        outcome = self._side.finish_call(last_ns)
         if outcome is None:
-            raise Failed(event, f"{call.name}() still blocks at {seconds(due_ns + tolerance_ns)} s")
-        if abs(outcome.ended_ns - due_ns) > tolerance_ns:
+            raise Failed(event, f"{call.name}() still blocks at {seconds(last_ns)} s")
+        if not due_ns - tolerance_ns <= outcome.ended_ns <= last_ns:
             ended = f"{call.name}() returned at {seconds(outcome.ended_ns)} s, not at {seconds(due_ns)} s"
             raise Failed(event, f"{ended} (tolerance {seconds(tolerance_ns)} s)")
         self._finished(event, call, request, outcome)

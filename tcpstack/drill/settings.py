@@ -32,6 +32,7 @@ class Settings:
                      what arrives; 0: one packet is one
     tolerance_ns     how far from its time an event may be; with `tolerance_share` of the time since the event
                      before where that is more
+    late_ns          how much later yet what Linux's timers do may be, whose tick is longer than scripts count on
     strict_segments  a packet that is expected must come as one, and not cut into segments of one size
     ts_tick_ns       the length of the tested side's timestamp tick; 0: timestamps are not looked at
     """
@@ -45,6 +46,7 @@ class Settings:
     mss: int = 0
     tolerance_ns: int = 4_000_000
     tolerance_share: float = 0.125
+    late_ns: int = 0
     strict_segments: bool = False
     ts_tick_ns: int = 0
 

@@ -4,6 +4,7 @@ joined as a script expects them; and a clock that goes on while it works, as a r
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -77,7 +78,9 @@ def arrived(*, flags: int = ACK, seq: int, size: int, gso_size: int = 0, time_ns
     return Arrived(time_ns, ip_packet(LOCAL, REMOTE, 6, broken), CHECKSUM_PARTIAL, gso_size)
 
 
-def run(expected: str, packets: Iterable[Arrived], *options: tuple[str, str], late_ns: int = 0) -> list[int]:
+def run(
+    expected: str, packets: Iterable[Arrived], *options: tuple[str, str], late_ns: int = 0, tick_ns: int = 0
+) -> list[int]:
     """Run a script that goes on with this once the text is written; when it injected its packets."""
     script = parse(
         "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
@@ -88,7 +91,7 @@ def run(expected: str, packets: Iterable[Arrived], *options: tuple[str, str], la
         "script.pkt", KERNEL,
     )  # fmt: skip
     sender = Sender(packets, late_ns)
-    Runner(script, settings(options), sender, real_time=True).run()
+    Runner(script, replace(settings(options), late_ns=tick_ns), sender, real_time=True).run()
     return sender.injected_ns
 
 
@@ -171,6 +174,17 @@ def test_a_packet_that_is_early_by_the_script_is_told_of_however_late_the_runner
 def test_a_packet_that_is_late_is_told_of() -> None:
     with pytest.raises(Failed, match=r"the packet came at 0\.020000 s"):
         run("+0 > . 1:1001(1000) ack 1\n", [arrived(seq=0, size=1000, time_ns=20 * MS)], late_ns=MS)
+
+
+def test_a_long_tick_makes_packets_later_and_never_earlier() -> None:
+    late, early = ([arrived(seq=0, size=1000, time_ns=time_ns)] for time_ns in (6 * MS, 94 * MS))
+    expecting = "{} > . 1:1001(1000) ack 1\n"
+
+    run(expecting.format("+0"), late, tick_ns=3 * MS)
+    with pytest.raises(Failed, match=r"came at 0\.006000 s"):
+        run(expecting.format("+0"), late, tick_ns=MS)
+    with pytest.raises(Failed, match=r"came at 0\.094000 s"):
+        run(expecting.format("+.1"), early, ("tolerance_percent", "0"), tick_ns=3 * MS)
 
 
 def test_packets_to_inject_count_from_when_the_one_before_was_due_and_other_events_from_when_it_was() -> None:
