@@ -52,19 +52,22 @@ class Negotiated:
     """What a handshake came to.
 
     mss         Eff.snd.MSS: octets of text in the largest segment that we send
+    full_segment_bytes  the same of the peer's, as far as is known: its own MSS tells of the link that it sends by
     snd_shift   Snd.Wind.Shift; rcv_shift  Rcv.Wind.Shift: both 0 unless both ends offered scaling
     sack        both ends have offered SACK-Permitted
     timestamps  Snd.TS.OK: both ends have offered timestamps, which from now on are in each segment
     """
 
-    __slots__ = ("mss", "rcv_shift", "sack", "snd_shift", "timestamps")
+    __slots__ = ("full_segment_bytes", "mss", "rcv_shift", "sack", "snd_shift", "timestamps")
 
     def __init__(self, config: Config, our_mss: int, peer: SegmentOptions | None, address: bytes) -> None:
         default = config.mss_default_v4 if len(address) == 4 else config.mss_default_v6
         # MUST-15: absent means the default. A zero or absurd MSS must not make us send empty segments (Linux: 48).
         offered = default if peer is None or peer.mss is None else max(peer.mss, 48)
         self.timestamps = config.timestamps and peer is not None and peer.timestamps is not None
-        self.mss = min(offered, our_mss) - (TIMESTAMPS_BYTES if self.timestamps else 0)
+        padding = TIMESTAMPS_BYTES if self.timestamps else 0
+        self.mss = min(offered, our_mss) - padding
+        self.full_segment_bytes = our_mss - padding if peer is None or peer.mss is None else self.mss
         self.sack = config.sack and peer is not None and peer.sack_permitted
         self.snd_shift = 0
         self.rcv_shift = 0

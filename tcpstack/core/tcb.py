@@ -11,7 +11,7 @@ from typing import TypeAlias
 from . import state as st
 from .config import Config, checked_ip_fields
 from .events import CongestionChange, LossDetected, StateChange, Tracer
-from .handshake import TIMESTAMPS_BYTES, Negotiated, chunk_bytes_for, mss_for, syn_options
+from .handshake import Negotiated, chunk_bytes_for, mss_for, syn_options
 from .keepalive import KeepAlive, KeepAliveSettings, checked
 from .output import Output
 from .readiness import CLOSED, RESET
@@ -220,6 +220,7 @@ class TransmissionControlBlock:
     def _negotiate(self, negotiated: Negotiated) -> None:
         sender = self._sender
         sender.mss = negotiated.mss
+        self._full_segment_bytes = negotiated.full_segment_bytes
         sender.chunk_bytes = chunk_bytes_for(self._superpacket_bytes, negotiated.mss, self.flow[2])
         sender.shift = negotiated.snd_shift
         self._receiver.shift = negotiated.rcv_shift
@@ -227,7 +228,6 @@ class TransmissionControlBlock:
             self._receiver.reports = True
             sender.recover_by_sack()
         if negotiated.timestamps:
-            self._full_segment_bytes -= TIMESTAMPS_BYTES  # as the peer counts
             self._output.timestamps = self._timestamps
         else:
             self._timestamps = None

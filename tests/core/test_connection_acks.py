@@ -52,6 +52,22 @@ def test_established_second_full_segment_is_acknowledged_at_once() -> None:
     assert host.wait(10 * SECOND) == []
 
 
+@pytest.mark.rfc9293("SHLD-19")
+def test_established_second_full_segment_of_a_peer_with_a_shorter_link_is_acknowledged_at_once() -> None:
+    host = Scripted()
+    host.established(options=Options(mss=MSS - 100, wscale=4))
+    assert host.hear(text_at(host, 0, MSS - 100)) == []
+    assert numbers(host.hear(text_at(host, MSS - 100, MSS - 100))) == [2 * (MSS - 100)]
+
+
+def test_established_peer_without_mss_option_has_full_segments_of_ours() -> None:
+    """536 is what we may send it (MUST-15), not what it sends."""
+    host = Scripted()
+    host.established(options=Options())
+    assert host.hear(text_at(host, 0, MSS)) == []
+    assert numbers(host.hear(text_at(host, MSS, MSS))) == [2 * MSS]
+
+
 def test_established_small_segments_are_acknowledged_once_in_40_ms_from_the_first() -> None:
     host, _ = established()
     for count in range(4):

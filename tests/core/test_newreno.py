@@ -15,7 +15,7 @@ MSS = 1000
 def acked(octets: int, in_flight: int) -> AckSample:
     sample = AckSample()
     sample.acked_bytes = octets
-    sample.in_flight_bytes = in_flight
+    sample.flight_bytes = in_flight
     return sample
 
 

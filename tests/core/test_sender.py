@@ -152,6 +152,20 @@ def test_congestion_window_bounds_what_leaves_and_acknowledgements_open_it() -> 
     assert it.sender.in_flight_bytes == 12 * MSS == it.sender.congestion.cwnd_bytes
 
 
+def test_burst_of_half_the_window_lets_it_grow_with_each_of_its_acknowledgements() -> None:
+    """RFC 7661 4.2: what the path bore counts, not what is left of it when the last acknowledgement comes."""
+    it = LoneSender()
+    control = it.sender.congestion
+    it.write(6 * MSS)
+    for count in (1, 2, 3):
+        it.ack(count * MSS, after_ms=50)
+    assert control.cwnd_bytes == 12 * MSS  # 12 is twice 6: the burst no longer says anything of a window above
+    it.ack(6 * MSS, after_ms=50)
+    it.write(2 * MSS)  # the next one says nothing at all
+    it.ack(8 * MSS, after_ms=50)
+    assert control.cwnd_bytes == 12 * MSS
+
+
 def test_lost_syn_starts_with_one_segment_and_three_seconds() -> None:
     """RFC 5681 3.1, RFC 6298 5.7."""
     it = LoneSender(retransmitted=True)

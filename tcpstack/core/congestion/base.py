@@ -14,15 +14,15 @@ class AckSample:
     """What one acknowledgement of new data told. One object is reused for all: keep no reference.
 
     acked_bytes      octets newly acknowledged (one superpacket's worth counts whole)
-    in_flight_bytes  octets outstanding just before this acknowledgement arrived
+    flight_bytes     the most octets that were outstanding at once since the window now being acknowledged began
     rtt_ns           the round-trip time that it measured, or 0 where it measured none
     """
 
-    __slots__ = ("acked_bytes", "in_flight_bytes", "rtt_ns")
+    __slots__ = ("acked_bytes", "flight_bytes", "rtt_ns")
 
     def __init__(self) -> None:
         self.acked_bytes = 0
-        self.in_flight_bytes = 0
+        self.flight_bytes = 0
         self.rtt_ns = 0
 
 

@@ -29,13 +29,14 @@ class NewReno:
     def on_ack(self, sample: AckSample, now_ns: int) -> None:
         cwnd = self.cwnd_bytes
         if cwnd < self.ssthresh_bytes:
-            # Only a window that was used tells whether the path bears it: an idle sender's must not grow.
-            if cwnd < 2 * sample.in_flight_bytes:
+            # Only a window that was used tells whether the path bears it (RFC 7661 4.2: half of it): an idle sender's
+            # must not grow.
+            if cwnd < 2 * sample.flight_bytes:
                 # Deviates from RFC 5681 3.1, which caps the step at SMSS per ACK: no cap, as Linux, since one
                 # acknowledgement may stand for a superpacket.
                 self.cwnd_bytes = min(cwnd + sample.acked_bytes, max(self.ssthresh_bytes, cwnd))
             return
-        if sample.in_flight_bytes + self._mss_bytes <= cwnd:
+        if sample.flight_bytes + self._mss_bytes <= cwnd:
             return
         # RFC 5681 3.1, appropriate byte counting: one SMSS for each cwnd of octets acknowledged.
         self._acked_bytes += sample.acked_bytes

@@ -41,10 +41,10 @@ class Sender:
     """
 
     __slots__ = (
-        "_persist_backoff", "_r2_ns", "_sample", "_timed_end", "_timed_ns", "_una_since_ns", "buffer", "chunk_bytes",
-        "config", "congestion", "fin_seq", "forced_octets", "iss", "max_wnd", "mss", "nodelay", "nxt", "probe_due",
-        "probe_ns", "recovery", "retransmitted", "rtt", "sack", "sent_ns", "shift", "small_end", "timer_ns", "una",
-        "up", "wl1", "wl2", "wnd",
+        "_flight_end", "_persist_backoff", "_r2_ns", "_sample", "_timed_end", "_timed_ns", "_una_since_ns",
+        "buffer", "chunk_bytes", "config", "congestion", "fin_seq", "forced_octets", "iss", "max_wnd", "mss",
+        "nodelay", "nxt", "probe_due", "probe_ns", "recovery", "retransmitted", "rtt", "sack", "sent_ns",
+        "shift", "small_end", "timer_ns", "una", "up", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, config: Config) -> None:
@@ -73,6 +73,7 @@ class Sender:
         self.retransmitted = 0
         self._r2_ns = config.syn_r2_ns
         self._sample = AckSample()
+        self._flight_end = iss  # SND.NXT when the flight was measured that the sample tells of
         self.sent_ns = 0
         self.small_end = iss
         self._timed_end = 0  # acknowledging this ends the round trip that is being timed; 0: none is
@@ -181,7 +182,7 @@ class Sender:
         SACK; `on_report` is the others'."""
         recovery = self.recovery
         assert isinstance(recovery, Recovery)
-        self._sample.in_flight_bytes = self.in_flight_bytes
+        self._measure_flight()
         acked = ack - self.una
         self._advance(ack, None, now_ns)
         found = recovery.on_new_ack(ack, self.nxt, acked, self.mss)
@@ -193,7 +194,7 @@ class Sender:
 
     def on_quiet_ack(self, ack: int, now_ns: int) -> None:
         """As `on_ack`, where recovery is `quiet`."""
-        self._sample.in_flight_bytes = self.in_flight_bytes
+        self._measure_flight()
         self.recovery.on_quiet_ack(ack, now_ns)
         self._advance(ack, None, now_ns)
         self.congestion.on_ack(self._sample, now_ns)
@@ -206,7 +207,7 @@ class Sender:
         was = sack.state
         # Where nothing was sent twice, each round trip is timed by our own clock, which is finer.
         echoed_ns = None if sack.quiet else said.echoed_ns
-        self._sample.in_flight_bytes = self.in_flight_bytes
+        self._measure_flight()
         found = sack.on_ack(said, una, nxt, control.ssthresh_bytes, self.mss, self.rtt.srtt_ns, now_ns)
         if said.ack > una:
             self._advance(said.ack, echoed_ns, now_ns)
@@ -246,6 +247,14 @@ class Sender:
         segments that cwnd had let go."""
         cwnd_bytes = self.congestion.cwnd_bytes
         return min(outstanding_bytes, cwnd_bytes - cwnd_bytes % self.mss)
+
+    def _measure_flight(self) -> None:
+        """Before an acknowledgement is processed: the most that was outstanding at once, of the window that it is of.
+        One that comes when most of that has been acknowledged says as much of the path as the first."""
+        flight_bytes = self.recovery.in_flight_bytes(self.una, self.nxt)
+        if flight_bytes > self._sample.flight_bytes or self.una >= self._flight_end:
+            self._sample.flight_bytes = flight_bytes
+            self._flight_end = self.nxt
 
     def _advance(self, ack: int, echoed_ns: int | None, now_ns: int) -> None:
         """SND.UNA <- `ack`, and what hangs on that but for recovery and congestion control."""
