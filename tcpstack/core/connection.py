@@ -350,12 +350,12 @@ class Connection(TransmissionControlBlock):
         if news and sender.recovery.quiet and (segment.options is None or not segment.options.sack):
             sender.on_quiet_ack(ack, now_ns)
         elif sender.sack is not None:
-            # Text that comes with nothing new in the ACK field tells nothing; nor does anything where all is
-            # acknowledged, but for what arrived twice.
+            # Text that comes with nothing new in the ACK field tells nothing; nor does an ACK that was overtaken, but
+            # for its blocks; nor does anything where all is acknowledged, but for what arrived twice.
             said = self._report(segment.options, ack, now_ns)
             outstanding = sender.nxt > sender.una or sender.sack.probing
-            tells = news or said.blocks or not segment.len
-            if ack >= sender.una and (said.dsack or (outstanding and tells)):
+            tells = news or said.blocks or (ack == sender.una and not segment.len)
+            if said.dsack or (outstanding and tells):
                 found = sender.on_report(said, now_ns)
                 self._trace_recovery(found, now_ns)
                 if found == RECOVERED:
@@ -385,14 +385,15 @@ class Connection(TransmissionControlBlock):
         if not options.sack:
             return Acknowledgement(ack, echoed_ns=echoed_ns)
         una, nxt = self._sender.una, self._sender.nxt
+        reached = max(ack, una)
         edges = [(unwrap(left, una), unwrap(right, una)) for left, right in options.sack]
         blocks = [(left, right) for left, right in edges if left is not None and right is not None and left < right]
         dsack = None
         if blocks and is_dsack(blocks, ack):
             dsack = blocks.pop(0)
         # What the peer makes up of octets that we never sent is not believed.
-        told = tuple((max(left, ack), right) for left, right in blocks if ack < right <= nxt)
-        return Acknowledgement(ack, told, dsack, echoed_ns)
+        told = tuple((max(left, reached), right) for left, right in blocks if reached < right <= nxt)
+        return Acknowledgement(reached, told, dsack if ack == reached else None, echoed_ns)
 
     def _establish(self, cause: str, wnd: int, seq: int, ack: int, now_ns: int) -> None:
         """Our SYN is acknowledged: ESTABLISHED (or on in FIN-WAIT-1, where CLOSE came first)."""

@@ -275,6 +275,26 @@ def test_established_acknowledgement_that_ends_a_recovery_and_finds_another_loss
     assert [event.ssthresh_bytes // MSS for event in told if isinstance(event, CongestionChange)] == [5, 2]
 
 
+def test_established_blocks_of_an_acknowledgement_that_was_overtaken_are_news() -> None:
+    host = Scripted()
+    connection = host.established(options=Options(mss=MSS, sack_permitted=True))
+    host.send(connection, bytes(5 * MSS))
+    host.wait(RTT)
+
+    def hears(acked: int, *blocks: tuple[int, int]) -> list[int]:
+        """SEG.SEQ of what leaves, in segments."""
+        sack = tuple((ISS + 1 + left * MSS, ISS + 1 + right * MSS) for left, right in blocks)
+        heard = host.hear(host.segment(ACK, IRS + 1, ISS + 1 + acked * MSS, options=Options(sack=sack)))
+        return [(each.seq - ISS - 1) // MSS for each in heard]
+
+    assert hears(1) == []
+    assert hears(0, (2, 3)) == []
+    assert connection.status()["snd_una"] == 1 + MSS
+    assert hears(0, (2, 4)) == []
+    assert hears(0) == []
+    assert hears(0, (2, 5)) == [1]
+
+
 @pytest.mark.parametrize(
     ("sack", "why"),
     [(True, "RACK, what was sent later has arrived"), (False, "third duplicate ACK")],
