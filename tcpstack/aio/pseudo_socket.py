@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ..core.config import SECOND_NS
+from ..core.config import MILLISECOND_NS, SECOND_NS
 from ..core.connection import Connection
 from ..core.keepalive import KeepAliveSettings
 from ..stack.listener import Listener
@@ -42,6 +42,8 @@ _IP_FIELDS = {
     (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "hop_limit",
 }
 _ECN_BITS = 3
+_CORK = (_IPPROTO_TCP, getattr(socket, "TCP_CORK", 3))
+_USER_TIMEOUT = (_IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", 18))
 
 # Of KeepAliveSettings.
 _KEEPALIVE = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): "on"} | {
@@ -63,13 +65,17 @@ class PseudoSocket:
     """A connection's or a listener's socket as far as names and options go.
 
     SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT act on the connection, through `set_keepalive`, or on the
-    connections that the listener is still to accept. TCP_NODELAY acts on the connection, through `set_nodelay`; so do
-    IP_TOS and IP_TTL, for IPv6 IPV6_TCLASS and IPV6_UNICAST_HOPS, but not on a listener, whose Config has them. Buffer
+    connections that the listener is still to accept. TCP_NODELAY, TCP_CORK and TCP_USER_TIMEOUT act on the connection,
+    through `set_nodelay`, `set_corked` and `set_user_timeout`; so do IP_TOS and IP_TTL, for IPv6 IPV6_TCLASS and
+    IPV6_UNICAST_HOPS, but not on a listener, whose Config has what of them there is. Buffer
     sizes and address reuse are accepted and remembered only. Any other option raises OSError(ENOPROTOOPT), as a kernel
     without it would.
     """
 
-    __slots__ = ("_conn", "_owner", "_peername", "_remembered", "_set_keepalive", "_set_nodelay", "_sockname")
+    __slots__ = (
+        "_conn", "_owner", "_peername", "_remembered", "_set_corked", "_set_keepalive", "_set_nodelay",
+        "_set_user_timeout", "_sockname",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,11 +84,15 @@ class PseudoSocket:
         peername: SocketAddress | None,
         set_nodelay: Callable[[bool], None] | None = None,
         set_keepalive: Callable[[KeepAliveSettings], None] | None = None,
+        set_corked: Callable[[bool], None] | None = None,
+        set_user_timeout: Callable[[int | None], None] | None = None,
     ) -> None:
         self._owner = owner
         self._conn = owner if isinstance(owner, Connection) else None
         self._set_keepalive = set_keepalive
         self._set_nodelay = set_nodelay
+        self._set_corked = set_corked
+        self._set_user_timeout = set_user_timeout
         self._sockname = sockname
         self._peername = peername
         self._remembered: dict[tuple[int, int], int] = {}
@@ -121,6 +131,10 @@ class PseudoSocket:
         conn = self._conn
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             return int(conn is not None and conn.nodelay)
+        if conn is not None and (level, optname) == _CORK:
+            return int(conn.corked)
+        if conn is not None and (level, optname) == _USER_TIMEOUT:
+            return conn.user_timeout_ns // MILLISECOND_NS
         if conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
             return int(getattr(conn, name))
         if (field := _KEEPALIVE.get((level, optname))) is not None:
@@ -139,12 +153,18 @@ class PseudoSocket:
 
     def setsockopt(self, level: int, optname: int, value: int | bytes | bytearray) -> None:
         """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one, EINVAL for a hop limit,
-        traffic class, number of seconds (1 to 32767) or of probes (1 to 127) that is none. In a traffic class the two
-        bits of ECN are not the user's, and ignored as on Linux."""
+        traffic class, number of milliseconds (0: the Config's), of seconds (1 to 32767) or of probes (1 to 127) that is
+        none. In a traffic class the two bits of ECN are not the user's, and ignored as on Linux."""
         number = value if isinstance(value, int) else int.from_bytes(value, "little")
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             if self._set_nodelay is not None:
                 self._set_nodelay(bool(number))
+        elif (level, optname) == _CORK and self._set_corked is not None:
+            self._set_corked(bool(number))
+        elif (level, optname) == _USER_TIMEOUT and self._set_user_timeout is not None:
+            if not 0 <= number < 1 << 31:
+                raise OSError(errno.EINVAL, f"must be 0 to 2^31 - 1 ms, not {number}")
+            self._set_user_timeout(number * MILLISECOND_NS or None)
         elif self._conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
             self._set_ip_field(self._conn, name, number)
         elif (field := _KEEPALIVE.get((level, optname))) is not None:

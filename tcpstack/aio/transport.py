@@ -105,7 +105,7 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             return self._sockname()
         if name == "socket":
             if self._socket is None:
-                setters = self._set_nodelay, self._set_keepalive
+                setters = self._set_nodelay, self._set_keepalive, self._set_corked, self._set_user_timeout
                 self._socket = PseudoSocket(self._conn, self._sockname(), self._peername(), *setters)
             return self._socket
         if name == "tcpstack":
@@ -117,6 +117,16 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
     def _set_nodelay(self, value: bool) -> None:
         if not self._detached:
             self._stack.set_nodelay(self._conn, value, self._driver.clock())
+            self._driver.after_activity()
+
+    def _set_corked(self, value: bool) -> None:
+        if not self._detached:
+            self._stack.set_corked(self._conn, value, self._driver.clock())
+            self._driver.after_activity()
+
+    def _set_user_timeout(self, timeout_ns: int | None) -> None:
+        if not self._detached:
+            self._stack.set_user_timeout(self._conn, timeout_ns, self._driver.clock())
             self._driver.after_activity()
 
     def _set_keepalive(self, settings: KeepAliveSettings) -> None:

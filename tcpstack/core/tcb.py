@@ -111,8 +111,10 @@ class TransmissionControlBlock:
             "rcv_nxt": receiver.nxt - receiver.irs,
             "rcv_wnd": receiver.wnd,
             "rcv_wscale": receiver.shift,
+            "rcv_mss": self._our_mss,
             "unsent_bytes": sender.unsent_bytes,
             "unacknowledged_bytes": sender.nxt - sender.una,
+            "sacked_bytes": sender.recovery.sacked_bytes,
             "readable_bytes": receiver.queued_bytes,
             "urgent_bytes": receiver.urgent_bytes,
             "receive_buffer_bytes": receiver.buffer_bytes,
@@ -125,6 +127,7 @@ class TransmissionControlBlock:
             "srtt_ns": sender.rtt.srtt_ns,
             "rttvar_ns": sender.rtt.rttvar_ns,
             "rto_ns": sender.rtt.rto_ns,
+            "timeouts": sender.rtt.backoff,
             "retransmitted": self.retransmitted,
         }
 
@@ -174,6 +177,30 @@ class TransmissionControlBlock:
     @nodelay.setter
     def nodelay(self, value: bool) -> None:
         self._sender.nodelay = value
+
+    @property
+    def corked(self) -> bool:
+        """True: more text will come, so what fills no segment waits for it, up to the override timeout
+        (Config.swnd_override_ns). TCP_CORK of other stacks; it prevails over `nodelay`."""
+        return self._sender.corked
+
+    @corked.setter
+    def corked(self, value: bool) -> None:
+        self._sender.corked = value
+
+    @property
+    def user_timeout_ns(self) -> int:
+        """How long text may go unacknowledged before the connection is given up (Config.r2_ns)."""
+        return self._sender.r2_ns
+
+    def set_user_timeout(self, timeout_ns: int | None, now_ns: int) -> None:
+        """Change it, also for what is outstanding (SEND's timeout in RFC 9293 3.9.1.2, TCP_USER_TIMEOUT); None: to the
+        Config's. Raises ValueError as Config does. Our SYN has syn_r2_ns all the same."""
+        if timeout_ns is None:
+            timeout_ns = self._config.r2_ns
+        if not 0 < timeout_ns < NEVER:
+            raise ValueError(f"the user timeout must be a positive number of nanoseconds below 2^63, not {timeout_ns}")
+        self._sender.set_r2(timeout_ns, now_ns)
 
     @property
     def traffic_class(self) -> int:

@@ -5,7 +5,7 @@ Nothing here knows TCP: packets go in as octets and come out as octets, as they 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from random import Random
 
 from ..core.config import Config
 from ..core.connection import Connection
-from ..core.events import CongestionChange, Event
+from ..core.events import CongestionChange, Event, SegmentIn, SegmentOut
 from ..core.segment import FourTuple
 from ..device.base import next_packet_id
 from ..observe.ladder import Ladder
@@ -26,6 +26,7 @@ from .side import Arrived, Outcome, Request
 from .sockets import Attempt, Sockets
 from .symbols import TCP_INFO_CONSTANTS
 from .sysctls import Sysctls
+from .traffic import Traffic
 
 _START_NS = 1_000_000_000_000
 """The stack's clock when the script begins: not 0, which is nobody's monotonic time."""
@@ -47,6 +48,7 @@ class Engine:
         self._outcome: Outcome | None = None
         self._ladder = Ladder(us=self.name, peer="script")
         self._losses: dict[FourTuple, tuple[str, int]] = {}  # by flow: how it lost, and up to where it had sent
+        self._traffic: defaultdict[FourTuple, Traffic] = defaultdict(Traffic)
         self._sysctls = Sysctls(config or Config(), directory)
         address = f"{settings.local}/{settings.local.max_prefixlen}"
         self._stack = Stack(
@@ -107,7 +109,8 @@ class Engine:
         connection = self._sockets.connection(fd)
         if connection is None:
             raise Unsupported("a snippet about a socket that has no connection yet is not there on the engine")
-        return tcp_info.of_engine(connection.status(), self._ca_state(connection))
+        traffic = self._traffic[connection.flow].told(self._now_ns)
+        return tcp_info.of_engine(connection.status(), self._ca_state(connection), traffic)
 
     def ladder(self) -> str:
         return self._ladder.render()
@@ -153,6 +156,8 @@ class Engine:
 
     def _trace(self, event: Event) -> None:
         self._ladder(event)
+        if isinstance(event, SegmentIn | SegmentOut):
+            self._traffic[event.flow].note(event)
         if isinstance(event, CongestionChange):
             self._losses[event.flow] = (event.why, self._sent_up_to(event.flow))
 
@@ -162,8 +167,10 @@ class Engine:
 
     def _ca_state(self, connection: Connection) -> int:
         """Linux's names for it: Recovery from the third duplicate, Loss from a timeout, until all that was sent
-        before is acknowledged."""
+        before is acknowledged; Disorder where something arrived above a hole that does not count as a loss yet."""
         why, high = self._losses.get(connection.flow, ("", 0))
         if why == "timeout" and tcp_info.number(connection.status(), "snd_una") >= high:
             why = ""
+        if why not in _CA_STATES and tcp_info.number(connection.status(), "sacked_bytes"):
+            return TCP_INFO_CONSTANTS["TCP_CA_Disorder"]
         return TCP_INFO_CONSTANTS[_CA_STATES.get(why, "TCP_CA_Open")]

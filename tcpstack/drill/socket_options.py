@@ -18,7 +18,9 @@ _DEFAULT_SEND_BUFFER = 2_626_560  # what getsockopt(SO_SNDBUF) says where nobody
 _UNCONNECTED_MSS = 536  # what Linux says of a socket without a connection, of IPv6 too
 _MAX_KEEPALIVE_S, _MAX_KEEPALIVE_PROBES = 32767, 127  # Linux's
 _READABLE_OF_SOCKETS = ("SO_SNDBUF", "SO_RCVBUF", "SO_LINGER", "SO_ERROR", "SO_KEEPALIVE")
-_READABLE_OF_TCP = ("TCP_NODELAY", "TCP_MAXSEG", "TCP_CONGESTION", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+_READABLE_OF_TCP = (
+    "TCP_NODELAY", "TCP_CORK", "TCP_MAXSEG", "TCP_CONGESTION", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT",
+)  # fmt: skip
 _CONGESTION = {"reno": "newreno", "newreno": "newreno"}
 _HARMLESS = frozenset({SYMBOLS["SO_REUSEADDR"], SYMBOLS["SO_REUSEPORT"], SYMBOLS["SO_PRIORITY"], SYMBOLS["SO_MARK"]})
 """Of SOL_SOCKET: they change nothing that a script could see."""
@@ -27,22 +29,27 @@ _HARMLESS = frozenset({SYMBOLS["SO_REUSEADDR"], SYMBOLS["SO_REUSEPORT"], SYMBOLS
 class Options:
     """config    what a connection that is opened with these options starts with
     linger_s  of SO_LINGER, None where it is off
+    corked    of TCP_CORK
     """
 
-    __slots__ = ("_nodelay", "_send_bytes", "config", "linger_s")
+    __slots__ = ("_nodelay", "_send_bytes", "config", "corked", "linger_s")
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.linger_s: int | None = None
+        self.corked = False
         self._nodelay: bool | None = None
         self._send_bytes: int | None = None
 
     def inherit(self, other: Options) -> None:
         """Take over what an accepted socket has from its listener."""
         self.linger_s, self._nodelay, self._send_bytes = other.linger_s, other._nodelay, other._send_bytes
+        self.corked = other.corked
 
-    def apply(self, connection: Connection) -> None:
+    def apply(self, connection: Connection, now_ns: int) -> None:
         """Set on a connection what is the connection's."""
+        connection.set_user_timeout(self.config.r2_ns, now_ns)
+        connection.corked = self.corked
         if self._nodelay is not None:
             connection.nodelay = self._nodelay
 
@@ -72,6 +79,8 @@ class Options:
                 self.config = replace(self.config, keepalive=bool(value))
             case (6, 1):  # TCP_NODELAY
                 self._nodelay = bool(value)
+            case (6, 3):  # TCP_CORK
+                self.corked = bool(value)
             case (6, 4) if 1 <= value <= _MAX_KEEPALIVE_S:  # TCP_KEEPIDLE
                 self.config = replace(self.config, keepalive_idle_ns=value * SECOND_NS)
             case (6, 5) if 1 <= value <= _MAX_KEEPALIVE_S:  # TCP_KEEPINTVL
@@ -84,7 +93,7 @@ class Options:
                 pass
             case (6, 13):  # TCP_CONGESTION
                 return self._congestion(octets.rstrip(b"\0").decode("ascii", "replace"), opened)
-            case (6, 18) if not opened:  # TCP_USER_TIMEOUT
+            case (6, 18) if value > 0:  # TCP_USER_TIMEOUT
                 self.config = replace(self.config, r2_ns=value * MILLISECOND_NS)
             case _:
                 raise Unsupported(f"setsockopt({_name(level, name)}) with this value is not there on the engine")
@@ -111,6 +120,8 @@ class Options:
                 number = self.config.keepalive_probes
             case (6, 1):
                 number = int(connection.nodelay if connection is not None else bool(self._nodelay))
+            case (6, 3):
+                number = int(self.corked)
             case (6, 2) if connection is not None:
                 number = tcp_info.number(connection.status(), "snd_mss")
             case (6, 2):

@@ -29,7 +29,9 @@ Attempt: TypeAlias = Callable[[], "Outcome | None"]
 _FIRST_FD = 3
 _NONBLOCK = SYMBOLS["O_NONBLOCK"]
 _DONTWAIT, _PEEK = SYMBOLS["MSG_DONTWAIT"], SYMBOLS["MSG_PEEK"]
-_SILENT_FLAGS = SYMBOLS["MSG_NOSIGNAL"] | _DONTWAIT
+_MORE = SYMBOLS["MSG_MORE"]
+_RECEIVE_FLAGS = SYMBOLS["MSG_NOSIGNAL"] | _DONTWAIT
+_SEND_FLAGS = _RECEIVE_FLAGS | _MORE
 _IN = SYMBOLS["POLLIN"] | SYMBOLS["POLLRDNORM"]
 _OUT = SYMBOLS["POLLOUT"] | SYMBOLS["POLLWRNORM"]
 _ERR, _HUP, _RDHUP = SYMBOLS["POLLERR"], SYMBOLS["POLLHUP"], SYMBOLS["POLLRDHUP"]
@@ -40,6 +42,7 @@ CALLS = frozenset({
 })  # fmt: skip
 """The requests that there are."""
 _OF_NO_SOCKET = frozenset({"socket", "poll", "epoll_create", "epoll_ctl", "epoll_wait"})
+_NODELAY = (SYMBOLS["SOL_TCP"], SYMBOLS["TCP_NODELAY"])
 _OPENING = frozenset({st.SYN_SENT, st.SYN_RECEIVED})
 
 
@@ -143,7 +146,7 @@ class Sockets:
                 return _would_block(socket.flags)
             accepted = Socket(socket.options.config, flags & _NONBLOCK)
             accepted.options.inherit(socket.options)
-            accepted.options.apply(connection)
+            accepted.options.apply(connection, self.now_ns)
             accepted.connection, accepted.connected = connection, True
             return Outcome(self._add(accepted))
 
@@ -183,7 +186,7 @@ class Sockets:
             ip_address(address).packed, port, self.now_ns, local=socket.address, lport=socket.port,
             config=socket.options.config,
         )  # fmt: skip
-        socket.options.apply(socket.connection)
+        socket.options.apply(socket.connection, self.now_ns)
 
     # ------------------------------------------------------------------ text
 
@@ -227,6 +230,7 @@ class Sockets:
             room = socket.options.send_room(connection)
             taken = len(text) - at if room is None else min(room, len(text) - at)
             if taken:
+                connection.corked = socket.options.corked or bool(flags & _MORE)
                 self.stack.send(connection, bytes(text[at : at + taken]), self.now_ns)
                 at += taken
             if at == len(text) or (at and nonblocking & _NONBLOCK):
@@ -282,10 +286,15 @@ class Sockets:
 
     def _setsockopt(self, socket: Socket, level: int, name: int, octets: str) -> Attempt:
         opened = socket.connection is not None or socket.listener is not None
-        number = socket.options.set(level, name, bytes.fromhex(octets), opened=opened)
+        value = bytes.fromhex(octets)
+        number = socket.options.set(level, name, value, opened=opened)
         config = socket.options.config
         if socket.connection is not None:
-            socket.options.apply(socket.connection)
+            socket.options.apply(socket.connection, self.now_ns)
+            # TCP_NODELAY pushes what is there, as on Linux, a cork or not.
+            pushes = (level, name) == _NODELAY and any(value)
+            self.stack.set_corked(socket.connection, socket.options.corked and not pushes, self.now_ns)
+            socket.connection.corked = socket.options.corked
             if config.keepalive_settings != socket.connection.keepalive:
                 self.stack.set_keepalive(socket.connection, config.keepalive_settings, self.now_ns)
         elif socket.listener is not None:
@@ -380,8 +389,9 @@ class Sockets:
 
 def check_flags(call: str, flags: int) -> None:
     """Raises Unsupported for flags of recv() and send() that are not there."""
-    if flags & ~_SILENT_FLAGS:
-        raise Unsupported(f"{call}() with {flag_names('MSG_', flags & ~_SILENT_FLAGS)} is not there on the engine")
+    unknown = flags & ~(_SEND_FLAGS if call.startswith("send") else _RECEIVE_FLAGS)
+    if unknown:
+        raise Unsupported(f"{call}() with {flag_names('MSG_', unknown)} is not there on the engine")
 
 
 def _done(outcome: Outcome) -> Attempt:

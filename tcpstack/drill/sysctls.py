@@ -7,13 +7,14 @@ what it does anyway is accepted; all else is refused, so that no drill passes un
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.config import SECOND_NS, Config
+from ..core.config import MILLISECOND_NS, SECOND_NS, Config
 from ..core.congestion import CONTROLLERS
 from .script import Unsupported
 
@@ -21,6 +22,7 @@ _PROC = re.compile(r"/proc/sys/(net/\S+?)=(.*)")
 _SUM = re.compile(r"\$\(\(([\d\s*+()]+)\)\)")
 _IGNORED_PROGRAMS = ("sysctl_restore", "ethtool", "tc")
 """What they set belongs to Linux's devices and queues, which the engine has not."""
+_QUIET = re.compile("-[eqw]+")
 _DEFAULTS = "defaults.sh"
 _NESTING = 8
 _MAX_DIGITS = 18
@@ -42,7 +44,9 @@ _SWITCHES = {
 # RACK, tail loss probes and F-RTO come and go with SACK.
 _OF_SACK = frozenset({"tcp_recovery", "tcp_early_retrans", "tcp_frto"})
 # Fields of Config, and what their unit is in it.
-_KEEPALIVE: dict[str, tuple[str, int]] = {
+_NUMBERS: dict[str, tuple[str, int]] = {
+    "tcp_fin_timeout": ("fin_wait_2_ns", SECOND_NS),
+    "tcp_rto_max_ms": ("rto_max_ns", MILLISECOND_NS),
     "tcp_keepalive_time": ("keepalive_idle_ns", SECOND_NS),
     "tcp_keepalive_intvl": ("keepalive_interval_ns", SECOND_NS),
     "tcp_keepalive_probes": ("keepalive_probes", 1),
@@ -69,7 +73,7 @@ class Sysctls:
 
     def _take(self, text: str, depth: int) -> None:
         """`depth` is how many files name this one."""
-        for line in text.splitlines():
+        for line in text.replace("\\\n", " ").splitlines():
             words = _words(line)
             if words:
                 self._run(words, line.strip(), depth)
@@ -77,10 +81,12 @@ class Sysctls:
     def _run(self, words: list[str], line: str, depth: int) -> None:
         program = words[0].rpartition("/")[2]
         if program == _DEFAULTS:
-            self.config = replace(self.config, receive_buffer_bytes=_DEFAULT_RECEIVE_BYTES)
+            self.config = replace(
+                self.config, receive_buffer_bytes=_DEFAULT_RECEIVE_BYTES, slow_start_after_idle=False
+            )
         elif program == "sysctl":
             for word in words[1:]:
-                if word not in ("-q", "-w", "-qw", "-wq"):
+                if not _QUIET.fullmatch(word):
                     self._set(word, line)
         elif program == "set_sysctls.py":
             for word in words[1:]:
@@ -90,12 +96,14 @@ class Sysctls:
             if depth == _NESTING:
                 raise Unsupported(f"`{line}`: files name one another {_NESTING} deep")
             self._take((self._directory / words[0]).read_text(encoding="utf-8", errors="replace"), depth + 1)
+        elif program == "tc" and ("netem" in words or ("limit", "0") in itertools.pairwise(words)):
+            raise Unsupported(f"`{line}`: the engine has no queue that drops or delays; --kernel has one")
         elif not (program.startswith(_IGNORED_PROGRAMS) or words[:2] == ["ip", "tcp_metrics"]):
             raise Unsupported(f"`{line}`: no command is run on the engine but sysctl; --kernel runs it")
 
     def _set(self, word: str, line: str) -> None:
         name, equals, value = word.partition("=")
-        name = name.removeprefix("net.ipv4.")
+        name = name.replace("/", ".").removeprefix("net.ipv4.")
         if not equals:
             raise Unsupported(f"`{line}`: {word!r} is no NAME=VALUE")
         value = value.strip().strip("\"'")
@@ -109,10 +117,8 @@ class Sysctls:
             if (_number(value, line) != 0) != self.config.sack:
                 as_with = f"with SACK the engine is as with {name}=1, with tcp_sack=0 as with {name}=0"
                 raise Unsupported(f"`{line}`: {as_with}: set tcp_sack before")
-        elif name == "tcp_fin_timeout":
-            self.config = replace(self.config, fin_wait_2_ns=_number(value, line) * 1_000_000_000)
-        elif name in _KEEPALIVE:
-            self._set_keepalive(name, _number(value, line), line)
+        elif name in _NUMBERS:
+            self._set_number(name, _number(value, line), line)
         elif name == "tcp_congestion_control":
             chosen = "newreno" if value == "reno" else value
             if chosen not in CONTROLLERS:
@@ -124,8 +130,8 @@ class Sysctls:
         elif name not in _WITHOUT_MEANING:
             raise Unsupported(f"`{line}`: the engine has nothing like {name}")
 
-    def _set_keepalive(self, name: str, number: int, line: str) -> None:
-        field, unit = _KEEPALIVE[name]
+    def _set_number(self, name: str, number: int, line: str) -> None:
+        field, unit = _NUMBERS[name]
         changed: dict[str, Any] = {field: number * unit}
         try:
             self.config = replace(self.config, **changed)

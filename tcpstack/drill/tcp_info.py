@@ -34,9 +34,10 @@ _MEMORY = tuple(f"SK_MEMINFO_{name}" for name in (
 LINUX_NAMES = frozenset({f"tcpi_{name}" for name in (*_OCTETS, "snd_wscale", "rcv_wscale", *_NAMES)} | {*_MEMORY})
 """What Linux tells."""
 ENGINE_NAMES = frozenset(f"tcpi_{name}" for name in (
-    "state", "ca_state", "options", "snd_wscale", "rcv_wscale", "rto", "rtt", "rttvar", "snd_mss", "unacked",
-    "snd_ssthresh", "snd_cwnd", "total_retrans", "bytes_acked", "bytes_received", "notsent_bytes", "snd_wnd",
-    "rcv_wnd",
+    "state", "ca_state", "options", "snd_wscale", "rcv_wscale", "rto", "rtt", "rttvar", "snd_mss", "advmss", "unacked",
+    "sacked", "retransmits", "snd_ssthresh", "snd_cwnd", "total_retrans", "bytes_acked", "bytes_received",
+    "notsent_bytes", "snd_wnd", "rcv_wnd", "segs_in", "segs_out", "data_segs_in", "data_segs_out", "last_data_recv",
+    "last_data_sent", "last_ack_recv",
 ))  # fmt: skip
 """What `of_engine` tells."""
 
@@ -51,9 +52,9 @@ def of_linux(octets: bytes, memory: bytes = b"") -> dict[str, int]:
     return {f"tcpi_{name}": value for name, value in info.items()} | dict(zip(_MEMORY, words, strict=True))
 
 
-def of_engine(status: Mapping[str, object], ca_state: int) -> dict[str, int]:
+def of_engine(status: Mapping[str, object], ca_state: int, traffic: Mapping[str, int]) -> dict[str, int]:
     """What Connection.status() tells, as far as TCP_INFO has a name for it: times in microseconds, windows and what is
-    outstanding in segments. `ca_state` is one of Linux's TCP_CA_ numbers."""
+    outstanding in segments. `ca_state` is one of Linux's TCP_CA_ numbers, `traffic` what Traffic.told says."""
     mss = number(status, "snd_mss")
     ssthresh = number(status, "ssthresh_bytes")
     info = {
@@ -70,6 +71,9 @@ def of_engine(status: Mapping[str, object], ca_state: int) -> dict[str, int]:
         "rtt": number(status, "srtt_ns") // 1000,
         "rttvar": number(status, "rttvar_ns") // 1000,
         "snd_mss": mss,
+        "advmss": number(status, "rcv_mss"),
+        "sacked": -(-number(status, "sacked_bytes") // mss),
+        "retransmits": number(status, "timeouts"),
         "unacked": -(-number(status, "unacknowledged_bytes") // mss),
         "snd_ssthresh": _INFINITE_SSTHRESH if ssthresh >= 1 << 40 else ssthresh // mss,
         "snd_cwnd": number(status, "cwnd_bytes") // mss,
@@ -79,6 +83,7 @@ def of_engine(status: Mapping[str, object], ca_state: int) -> dict[str, int]:
         "notsent_bytes": number(status, "unsent_bytes"),
         "snd_wnd": number(status, "snd_wnd"),
         "rcv_wnd": number(status, "rcv_wnd"),
+        **traffic,
     }
     return {f"tcpi_{name}": value for name, value in info.items()}
 

@@ -199,6 +199,16 @@ class Stack:
         connection.nodelay = value
         self._touch(connection, now_ns)
 
+    def set_corked(self, connection: Connection, value: bool, now_ns: int) -> None:
+        """Hold text back that fills no segment, or not any more (Connection.corked); what it held leaves at once."""
+        connection.corked = value
+        self._touch(connection, now_ns)
+
+    def set_user_timeout(self, connection: Connection, timeout_ns: int | None, now_ns: int) -> None:
+        """Change the user timeout (Connection.set_user_timeout, with what it raises)."""
+        connection.set_user_timeout(timeout_ns, now_ns)
+        self._touch(connection, now_ns)
+
     def set_keepalive(self, connection: Connection, settings: KeepAliveSettings, now_ns: int) -> None:
         """Switch keep-alives on or off, or change their numbers (Connection.set_keepalive, with what it raises)."""
         connection.set_keepalive(settings, now_ns)

@@ -62,6 +62,33 @@ async def test_nodelay_switched_on_sends_what_nagle_held(join: Join, pair: Pair)
     assert conn.unsent_bytes == 0
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="no such option here")
+async def test_cork_holds_text_until_it_is_drawn(join: Join, pair: Pair) -> None:
+    sock, client = await connected_socket(join)
+    [conn] = pair[1].connections
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 1
+    client.transport.write(b"held, though TCP_NODELAY is on")
+    assert conn.unsent_bytes == 30
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    assert conn.unsent_bytes == 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="no such option here")
+async def test_user_timeout_acts_on_the_connection(join: Join, pair: Pair) -> None:
+    sock, _ = await connected_socket(join)
+    [conn] = pair[1].connections
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1500)
+    assert conn.user_timeout_ns == 1_500_000_000
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
+    with pytest.raises(OSError, match="must be 0 to") as raised:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, -1)
+    assert raised.value.errno == errno.EINVAL
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+    assert conn.user_timeout_ns == Config().r2_ns
+
+
 @pytest.mark.parametrize("address", [bytes((10, 9, 0, 1)), bytes(15) + b"\1"])
 def test_ip_header_options_act_on_the_connection(address: bytes) -> None:
     conn = Connection((address, 1, address, 2), Config(hop_limit=9, traffic_class=8), 0, 1500)

@@ -85,6 +85,51 @@ def test_established_text_unanswered_gives_up_at_exactly_r2(r2_s: int | None) ->
     assert (host.stack.connections, host.stack.deadline_ns) == ((), None)
 
 
+def test_established_user_timeout_counts_for_what_is_outstanding_too() -> None:
+    host, connection = established()
+    assert connection.user_timeout_ns == 300 * SECOND
+    host.send(connection, b"x")
+    host.wait(2 * SECOND)
+    host.stack.set_user_timeout(connection, 5 * SECOND, host.now_ns)
+    host.wait(3 * SECOND - 1)
+    assert connection.state == st.ESTABLISHED
+    host.wait(1)
+    assert (connection.state, type(connection.error)) == (st.CLOSED, TimeoutError)
+
+
+def test_established_user_timeout_made_longer_lets_it_live() -> None:
+    host, connection = established(Config(r2_ns=5 * SECOND))
+    host.send(connection, b"x")
+    host.wait(4 * SECOND)
+    host.stack.set_user_timeout(connection, 9 * SECOND, host.now_ns)
+    host.wait(5 * SECOND - 1)
+    assert connection.state == st.ESTABLISHED
+    host.wait(1)
+    assert connection.state == st.CLOSED
+
+
+def test_user_timeout_of_nothing_is_refused_and_none_is_the_configs() -> None:
+    host, connection = established(Config(r2_ns=5 * SECOND))
+    connection.set_user_timeout(9 * SECOND, host.now_ns)
+    with pytest.raises(ValueError, match="user timeout must be a positive"):
+        connection.set_user_timeout(0, host.now_ns)
+    assert connection.user_timeout_ns == 9 * SECOND
+    connection.set_user_timeout(None, host.now_ns)
+    assert connection.user_timeout_ns == 5 * SECOND
+
+
+def test_syn_sent_user_timeout_begins_with_the_connection() -> None:
+    host = Scripted()
+    connection = host.connect()
+    connection.set_user_timeout(2 * SECOND, host.now_ns)
+    host.wait(9 * SECOND)
+    assert connection.state == st.SYN_SENT
+    host.hear(host.segment(SYN | ACK, IRS, ISS + 1))
+    host.send(connection, b"x")
+    host.wait(2 * SECOND)
+    assert connection.state == st.CLOSED
+
+
 def test_established_each_acknowledgement_of_something_starts_r2_anew() -> None:
     host, connection = established(Config(r2_ns=10 * SECOND))
     host.send(connection, bytes(10 * MSS))

@@ -141,6 +141,38 @@ def test_window_of_a_tiny_peer_never_stalls_for_the_override() -> None:
         sent += 300
 
 
+# -- a cork
+
+
+def test_corked_text_leaves_in_whole_segments_and_the_rest_when_the_cork_is_drawn() -> None:
+    it = LoneSender(nagle=False)
+    it.sender.corked = True
+    assert it.write(300) == []
+    assert it.write(900) == [(0, MSS, False)]
+    it.sender.corked = False
+    assert it.transmit() == [(MSS, 200, False)]
+
+
+@pytest.mark.rfc9293("MUST-60")
+def test_corked_text_is_not_kept_for_longer_than_the_override_timeout() -> None:
+    it = LoneSender()
+    it.sender.corked = True
+    it.write(300)
+    it.wait(150)
+    it.write(300)
+    assert it.timer_in_ms == 50
+    assert it.timeout() == [(0, 600, False)]
+    assert it.ack(600, after_ms=100) == []
+    it.write(1)
+    assert it.timer_in_ms == 200
+
+
+def test_cork_holds_neither_a_fin_nor_what_goes_with_it() -> None:
+    it = LoneSender()
+    it.sender.corked = True
+    assert it.write(300, fin=True) == [(0, 300, True)]
+
+
 # -- the limits
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tcpstack.drill import tcp_info
 from tcpstack.drill.snippets import SnippetError, Snippets
+from tcpstack.drill.traffic import Traffic
 
 INFO = {"tcpi_snd_cwnd": 10, "tcpi_unacked": 3, "tcpi_options": 6, "tcpi_ca_state": 3}
 
@@ -101,7 +102,7 @@ def test_what_the_engine_tells_is_what_it_is_said_to_tell() -> None:
         def __missing__(self, name: str) -> object:
             return "CLOSED" if name == "state" else 1
 
-    assert set(tcp_info.of_engine(Status(), 0)) == tcp_info.ENGINE_NAMES
+    assert set(tcp_info.of_engine(Status(), 0, Traffic().told(0))) == tcp_info.ENGINE_NAMES
     assert set(tcp_info.of_linux(b"")) == tcp_info.LINUX_NAMES
     assert tcp_info.ENGINE_NAMES < tcp_info.LINUX_NAMES
 

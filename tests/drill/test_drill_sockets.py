@@ -110,6 +110,28 @@ def test_options_of_the_listener_are_the_connections(drill: Drill, listening: st
     ))  # fmt: skip
 
 
+def test_tcp_info_counts_segments_and_tells_how_long_ago_they_were(drill: Drill) -> None:
+    assert passes(drill(
+        "+.5 %{ assert (tcpi_last_data_recv, tcpi_last_data_sent, tcpi_last_ack_recv) == (500, 500, 500) }%\n"
+        "+0 %{ assert (tcpi_segs_in, tcpi_segs_out, tcpi_data_segs_in, tcpi_data_segs_out) == (2, 1, 0, 0) }%\n"
+        "+0 < P. 1:11(10) ack 1 win 32792\n+.01 write(4, ..., 2500) = 2500\n+0 > P. 1:2501(2500) ack 11\n"
+        "+.03 %{ assert (tcpi_last_data_recv, tcpi_last_data_sent, tcpi_last_ack_recv) == (40, 30, 40) }%\n"
+        "+0 %{ assert (tcpi_segs_in, tcpi_segs_out, tcpi_data_segs_in, tcpi_data_segs_out) == (3, 4, 1, 3) }%\n"
+        "+0 %{ assert tcpi_advmss == 1460 }%\n"
+    ))  # fmt: skip
+
+
+def test_tcp_info_tells_of_disorder_before_anything_counts_as_lost(drill: Drill) -> None:
+    assert passes(drill(
+        "+0 write(4, ..., 3000) = 3000\n+0 > P. 1:3001(3000) ack 1\n"
+        "+0 %{ assert (tcpi_ca_state, tcpi_sacked) == (TCP_CA_Open, 0) }%\n"
+        "+.1 < . 1:1(0) ack 1 win 32792\n"
+        "+0 %{ assert (tcpi_ca_state, tcpi_sacked) == (TCP_CA_Disorder, 1) }%\n"
+        "+.2 > . 1:1001(1000) ack 1\n"
+        "+0 %{ assert (tcpi_ca_state, tcpi_retransmits) == (TCP_CA_Loss, 1) }%\n"
+    ))  # fmt: skip
+
+
 def test_a_poll_with_a_timeout_gives_up(drill: Drill) -> None:
     assert passes(drill("+0...0.25 poll([{fd=4, events=POLLIN, revents=0}], 1, 250) = 0\n+1 close(4) = 0\n"))
 

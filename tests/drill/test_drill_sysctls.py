@@ -29,6 +29,7 @@ def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
     assert config_after("sysctl -q net.ipv4.tcp_sack=1 net.ipv4.tcp_timestamps=0").timestamps is False
     assert config_after("sysctl -w net.ipv4.tcp_slow_start_after_idle=0").slow_start_after_idle is False
     assert config_after("sysctl -q net.ipv4.tcp_congestion_control=reno").congestion == "newreno"
+    assert config_after("sysctl -e -q net/ipv4/tcp_rto_max_ms=5000").rto_max_ns == 5_000_000_000
     assert config_after('sysctl -q net.ipv4.tcp_rmem="4096 9 $((2*1024*1024))"').receive_buffer_bytes == 2 * MEBIBYTE
 
 
@@ -40,6 +41,7 @@ def test_what_the_engine_has_an_equivalent_for_is_set() -> None:
         "/tmp/sysctl_restore_${PPID}.sh",
         "# a comment\n\nsysctl -q net.ipv4.tcp_recovery=1 net.ipv4.tcp_ecn=0",
         'sysctl -q net.ipv4.tcp_wmem="4096 50000 4194304" # a comment',
+        "./set_sysctls.py /proc/sys/net/ipv4/tcp_min_tso_segs=1 \\\n  /proc/sys/net/ipv4/tcp_wmem='1 2 3'",
         "ethtool -K tun0 tso off\ntc qdisc add dev tun0 root pfifo\nip tcp_metrics flush all",
     ],
 )
@@ -48,7 +50,8 @@ def test_what_it_does_anyway_or_has_no_part_in_is_accepted(text: str) -> None:
 
 
 def test_defaults_are_those_of_the_corpora() -> None:
-    assert config_after("./defaults.sh").receive_buffer_bytes == 15 * MEBIBYTE
+    config = config_after("./defaults.sh")
+    assert (config.receive_buffer_bytes, config.slow_start_after_idle) == (15 * MEBIBYTE, False)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,9 @@ def test_defaults_are_those_of_the_corpora() -> None:
         (f"sysctl net.ipv4.tcp_fin_timeout={'9' * 5000}", "is no number"),
         ("sysctl net.ipv4.tcp_keepalive_probes=0", "keepalive_probes must be 1 or more, not 0"),
         (f"sysctl net.ipv4.tcp_keepalive_time={'9' * 18}", "keepalive_idle_ns must be a positive number"),
+        ("sysctl net.ipv4.tcp_rto_max_ms=5", "must obey 0 < rto_min_ns <= rto_initial_ns <= rto_max_ns"),
+        ("tc qdisc add dev tun0 root pfifo limit 0", "the engine has no queue that drops or delays"),
+        ("tc qdisc add dev tun0 root netem delay 10ms", "the engine has no queue that drops or delays"),
         ("./nosuch.sh", "no command is run on the engine"),
         ("echo 'never closed", "no command is run on the engine"),
     ],

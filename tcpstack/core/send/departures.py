@@ -125,9 +125,10 @@ def _new_chunk(sender: Sender, now_ns: int) -> Chunk | None:
         return None
     if sliver := size % mss:
         if size == queued:
-            # Nagle with Minshall's variation (RFC 9293 A.3): at most one small segment unacknowledged. Not for
-            # urgent text, as on Linux.
-            if not (sender.nodelay or fin or seq < sender.up or sender.una >= sender.small_end):
+            # Nagle with Minshall's variation (RFC 9293 A.3): at most one small segment unacknowledged; none at all
+            # where the user says that more will come. Not for urgent text, as on Linux.
+            goes = (sender.nodelay or sender.una >= sender.small_end) and not sender.corked
+            if not (goes or fin or seq < sender.up):
                 size -= sliver
         elif size > mss or not (sender.una == seq and size == window and 2 * size >= sender.max_wnd):
             size -= sliver  # SWS avoidance, rules (1) to (3): wait for room rather than send a sliver

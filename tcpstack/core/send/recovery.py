@@ -47,6 +47,11 @@ class Recovery:
         return not self.active
 
     @property
+    def sacked_bytes(self) -> int:
+        """Octets that have arrived above SND.UNA, as far as duplicates tell."""
+        return self.departed_bytes
+
+    @property
     def lost_bytes(self) -> int:
         """Octets taken as lost and not yet sent again."""
         return self.end - self.next

@@ -97,6 +97,11 @@ class SackRecovery:
         return self._probe_end is not None
 
     @property
+    def sacked_bytes(self) -> int:
+        """Octets that have arrived above SND.UNA."""
+        return self.board.sacked_bytes
+
+    @property
     def lost_bytes(self) -> int:
         """Octets taken as lost and not yet sent again."""
         return self.board.lost_bytes

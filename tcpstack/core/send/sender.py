@@ -36,15 +36,16 @@ class Sender:
     chunk, as the pointer counts from the sequence number of each.
 
     `forced_octets` leave whatever the window says: a zero-window probe, or what the override timeout forces out;
-    `probe_due`: so does a tail loss probe. `sent_ns` is when text last left, or the handshake ended; `small_end` the
-    end of the last text shorter than a full segment (Minshall's variable).
+    `probe_due`: so does a tail loss probe. `corked`: text that fills no segment waits for more, up to the override
+    timeout. `r2_ns` is how long text may go unacknowledged. `sent_ns` is when text last left, or the handshake ended;
+    `small_end` the end of the last text shorter than a full segment (Minshall's variable).
     """
 
     __slots__ = (
-        "_flight_end", "_persist_backoff", "_r2_ns", "_sample", "_timed_end", "_timed_ns", "_una_since_ns",
-        "buffer", "chunk_bytes", "config", "congestion", "fin_seq", "forced_octets", "iss", "max_wnd", "mss",
-        "nodelay", "nxt", "probe_due", "probe_ns", "recovery", "retransmitted", "rtt", "sack", "sent_ns",
-        "shift", "small_end", "timer_ns", "una", "up", "wl1", "wl2", "wnd",
+        "_flight_end", "_limit_ns", "_persist_backoff", "_sample", "_timed_end", "_timed_ns", "_una_since_ns",
+        "buffer", "chunk_bytes", "config", "congestion", "corked", "fin_seq", "forced_octets", "iss", "max_wnd",
+        "mss", "nodelay", "nxt", "probe_due", "probe_ns", "r2_ns", "recovery", "retransmitted", "rtt", "sack",
+        "sent_ns", "shift", "small_end", "timer_ns", "una", "up", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, config: Config) -> None:
@@ -61,6 +62,8 @@ class Sender:
         self.mss = config.mss_default_v4
         self.chunk_bytes = self.mss
         self.nodelay = not config.nagle
+        self.corked = False
+        self.r2_ns = config.r2_ns
         self.fin_seq: int | None = None
         self.buffer = SendBuffer(iss + 1)
         self.recovery: Recovery | SackRecovery = Recovery(iss)
@@ -71,7 +74,7 @@ class Sender:
         self.probe_ns = NEVER
         self.probe_due = False
         self.retransmitted = 0
-        self._r2_ns = config.syn_r2_ns
+        self._limit_ns = config.syn_r2_ns  # how long what is outstanding now may go unacknowledged
         self._sample = AckSample()
         self._flight_end = iss  # SND.NXT when the flight was measured that the sample tells of
         self.sent_ns = 0
@@ -120,6 +123,14 @@ class Sender:
         """No text will follow what is queued."""
         self.fin_seq = self.buffer.end
 
+    def set_r2(self, r2_ns: int, now_ns: int) -> None:
+        """How long text may go unacknowledged, what is outstanding included. A SYN has a limit of its own."""
+        self.r2_ns = r2_ns
+        if self.una > self.iss:
+            self._limit_ns = r2_ns
+            if self.timer_ns != NEVER:
+                self._arm(now_ns, max(self.timer_ns - now_ns, 0))
+
     # -- the handshake
 
     def on_syn_sent(self, now_ns: int) -> None:
@@ -145,7 +156,7 @@ class Sender:
         """
         config = self.config
         self.congestion = CONTROLLERS[config.congestion](self.mss, self.mss if retransmitted else None)
-        self._r2_ns = config.r2_ns
+        self._limit_ns = self.r2_ns
         self.rtt.on_progress()
         if retransmitted:
             self.rtt.on_handshake_retransmitted(SYN_LOST_RTO_NS)
@@ -343,7 +354,7 @@ class Sender:
         if self.sack is not None and (self.timer_ns > now_ns or self.probe_ns <= self.timer_ns):
             return self._on_sack_timer(self.sack, now_ns)
         self.timer_ns = self.probe_ns = NEVER
-        if now_ns - self._una_since_ns >= self._r2_ns:
+        if now_ns - self._una_since_ns >= self._limit_ns:
             return GIVE_UP
         self._timed_end = 0  # Karn: whatever is being timed is about to be ambiguous
         if self.una == self.iss:
@@ -412,4 +423,4 @@ class Sender:
 
     def _arm(self, now_ns: int, after_ns: int) -> None:
         # R2 is kept to the nanosecond: the last wait is cut where the limit lies.
-        self.timer_ns = min(now_ns + after_ns, max(self._una_since_ns + self._r2_ns, now_ns))
+        self.timer_ns = min(now_ns + after_ns, max(self._una_since_ns + self._limit_ns, now_ns))
