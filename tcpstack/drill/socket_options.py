@@ -13,7 +13,7 @@ from . import tcp_info
 from .script import Unsupported
 from .symbols import SOCKET_OPTIONS, SYMBOLS, TCP_OPTIONS
 
-_SOL_SOCKET, _SOL_TCP = SYMBOLS["SOL_SOCKET"], SYMBOLS["SOL_TCP"]
+_SOL_IP, _SOL_SOCKET, _SOL_TCP = SYMBOLS["SOL_IP"], SYMBOLS["SOL_SOCKET"], SYMBOLS["SOL_TCP"]
 _DEFAULT_SEND_BUFFER = 2_626_560  # what getsockopt(SO_SNDBUF) says where nobody set it: nothing holds a write back
 _UNCONNECTED_MSS = 536  # what Linux says of a socket without a connection, of IPv6 too
 _MAX_KEEPALIVE_S, _MAX_KEEPALIVE_PROBES = 32767, 127  # Linux's
@@ -32,24 +32,27 @@ class Options:
     corked    of TCP_CORK
     """
 
-    __slots__ = ("_nodelay", "_send_bytes", "config", "corked", "linger_s")
+    __slots__ = ("_ip_fields", "_nodelay", "_send_bytes", "config", "corked", "linger_s")
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.linger_s: int | None = None
         self.corked = False
+        self._ip_fields: dict[str, int] = {}  # what of Connection's was set
         self._nodelay: bool | None = None
         self._send_bytes: int | None = None
 
     def inherit(self, other: Options) -> None:
         """Take over what an accepted socket has from its listener."""
         self.linger_s, self._nodelay, self._send_bytes = other.linger_s, other._nodelay, other._send_bytes
-        self.corked = other.corked
+        self.corked, self._ip_fields = other.corked, dict(other._ip_fields)
 
     def apply(self, connection: Connection, now_ns: int) -> None:
         """Set on a connection what is the connection's."""
         connection.set_user_timeout(self.config.r2_ns, now_ns)
         connection.corked = self.corked
+        for name, value in self._ip_fields.items():
+            setattr(connection, name, value)
         if self._nodelay is not None:
             connection.nodelay = self._nodelay
 
@@ -77,6 +80,12 @@ class Options:
                     raise Unsupported("SO_LINGER with a time is not there on the engine: with 0, or off")
             case (1, 9):  # SO_KEEPALIVE
                 self.config = replace(self.config, keepalive=bool(value))
+            case (0, 1) | (41, 67) if 0 <= value <= 255:  # IP_TOS, IPV6_TCLASS: the bits of ECN are not the user's
+                self._ip_fields["traffic_class"] = value & ~3
+            case (0, 2) | (41, 16) if 1 <= value <= 255:  # IP_TTL, IPV6_UNICAST_HOPS
+                self._ip_fields["hop_limit"] = value
+            case (0, 1 | 2) | (41, 16 | 67):
+                return errno.EINVAL
             case (6, 1):  # TCP_NODELAY
                 self._nodelay = bool(value)
             case (6, 3):  # TCP_CORK
@@ -155,4 +164,6 @@ def check_readable(level: int, name: int) -> None:
 
 def _name(level: int, name: int) -> str:
     names = TCP_OPTIONS if level == _SOL_TCP else SOCKET_OPTIONS
-    return next((known for known, number in names.items() if number == name), f"level {level}, option {name}")
+    prefix = {_SOL_IP: "IP_", _SOL_SOCKET: "SO_", _SOL_TCP: "TCP_"}.get(level, "IPV6_")
+    found = (known for known, number in names.items() if number == name and known.startswith(prefix))
+    return next(found, f"level {level}, option {name}")

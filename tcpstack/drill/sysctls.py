@@ -96,8 +96,8 @@ class Sysctls:
             if depth == _NESTING:
                 raise Unsupported(f"`{line}`: files name one another {_NESTING} deep")
             self._take((self._directory / words[0]).read_text(encoding="utf-8", errors="replace"), depth + 1)
-        elif program == "tc" and ("netem" in words or ("limit", "0") in itertools.pairwise(words)):
-            raise Unsupported(f"`{line}`: the engine has no queue that drops or delays; --kernel has one")
+        elif program == "tc" and ({"netem", "fq"} & set(words) or ("limit", "0") in itertools.pairwise(words)):
+            raise Unsupported(f"`{line}`: the engine has no queue that drops, delays or paces; --kernel has one")
         elif not (program.startswith(_IGNORED_PROGRAMS) or words[:2] == ["ip", "tcp_metrics"]):
             raise Unsupported(f"`{line}`: no command is run on the engine but sysctl; --kernel runs it")
 

@@ -55,6 +55,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
             "recvmsg() with MSG_PEEK is not there on the engine",
         ),
         ("+0 setsockopt(4, SOL_TCP, TCP_DEFER_ACCEPT, [1], 4) = 0\n", "setsockopt(TCP_DEFER_ACCEPT)"),
+        ("+0 setsockopt(4, SOL_IP, IP_MTU_DISCOVER, [1], 4) = 0\n", "setsockopt(IP_MTU_DISCOVER)"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_BROADCAST, [1], 4) = 0\n", "setsockopt(SO_BROADCAST)"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0\n", "before listen() or connect() only"),
         ("+0 setsockopt(3, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0\n", "before listen() or connect() only"),

@@ -110,6 +110,16 @@ def test_options_of_the_listener_are_the_connections(drill: Drill, listening: st
     ))  # fmt: skip
 
 
+def test_type_of_service_and_time_to_live_are_those_of_the_packets(drill: Drill) -> None:
+    assert passes(drill(
+        "+0 setsockopt(4, SOL_IP, IP_TOS, [0x2b], 4) = 0\n+0 setsockopt(4, SOL_IP, IP_TTL, [9], 4) = 0\n"
+        "+0 write(4, ..., 10) = 10\n+0 > [tos 0x28] P. 1:11(10) ack 1\n+.1 < . 1:1(0) ack 11 win 32792\n"
+        "+0 write(4, ..., 10) = 10\n+0 > [ttl 9] P. 11:21(10) ack 1\n"
+        "+0 setsockopt(4, SOL_IP, IP_TTL, [0], 4) = -1 EINVAL (Invalid argument)\n"
+        "+0 setsockopt(4, SOL_IP, IP_TOS, [256], 4) = -1 EINVAL (Invalid argument)\n"
+    ))  # fmt: skip
+
+
 def test_tcp_info_counts_segments_and_tells_how_long_ago_they_were(drill: Drill) -> None:
     assert passes(drill(
         "+.5 %{ assert (tcpi_last_data_recv, tcpi_last_data_sent, tcpi_last_ack_recv) == (500, 500, 500) }%\n"
