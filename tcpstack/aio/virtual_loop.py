@@ -27,7 +27,7 @@ from .transport import TcpTransport
 from .virtual_names import CURRENT_HOST, Address, Entry, getaddrinfo, port_number
 from .virtual_outside import Outside
 from .virtual_refusals import NotVirtual, RefusingLoop, refusal
-from .virtual_waiting import DeadlockError, VirtualFuture, VirtualTask, Waiting, report, who_waits
+from .virtual_waiting import DeadlockError, InOrder, VirtualFuture, VirtualTask, Waiting, report, who_waits
 
 T = TypeVar("T")
 _Ts = TypeVarTuple("_Ts")
@@ -91,6 +91,7 @@ class VirtualLoop(RefusingLoop):
         self._turns_without_rest = 0
         self._turns_without_help = 0  # by anything that could have happened
         self._turns_of_yields = 0
+        self._asyncgens = InOrder()
 
     # Time
 

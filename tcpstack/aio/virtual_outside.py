@@ -51,7 +51,10 @@ _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("signal", ("alarm", "setitimer", "pause", "sigwait", "sigwaitinfo", "sigtimedwait"), _AWAIT),
     ("builtins", ("input",), "nobody types in virtual time; give the program its text"),
     ("uuid", ("uuid1",), "it tells the machine and the time of day; use uuid.UUID(int=random.getrandbits(128))"),
-    ("_thread", ("start_new_thread",), _THREADS),
+    ("uuid", ("getnode",), "it tells the machine; give the program a number"),
+    ("os", ("times",), "it tells what the machine is doing; time.monotonic() is the simulation's"),
+    ("resource", ("getrusage",), "it tells what the machine is doing; time.monotonic() is the simulation's"),
+    ("_thread", ("start_new", "start_new_thread"), _THREADS),
     ("os", ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system"), _PROCESSES),
     ("_posixsubprocess", ("fork_exec",), _PROCESSES),
     ("socket", ("socketpair", "fromfd", "create_connection", "create_server"), _SOCKETS),
@@ -61,8 +64,10 @@ _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
 _REFUSED_METHODS: tuple[tuple[str, str, str, str, str], ...] = (
     ("threading", "Thread", "start", "threading.Thread.start", _THREADS),
     ("threading", "Thread", "join", "threading.Thread.join", _AWAIT),
+    ("concurrent.futures.thread", "ThreadPoolExecutor", "submit", "ThreadPoolExecutor.submit", _THREADS),
     ("subprocess", "Popen", "__init__", "subprocess.Popen", _PROCESSES),
     ("concurrent.futures.process", "ProcessPoolExecutor", "__init__", "ProcessPoolExecutor", _PROCESSES),
+    ("concurrent.futures.process", "ProcessPoolExecutor", "submit", "ProcessPoolExecutor.submit", _PROCESSES),
     ("socket", "socket", "__init__", "socket.socket", _SOCKETS),
     ("ssl", "SSLContext", "wrap_socket", "ssl.SSLContext.wrap_socket", _TLS),
     ("ssl", "SSLContext", "wrap_bio", "ssl.SSLContext.wrap_bio", _TLS),
@@ -127,6 +132,7 @@ class Outside:
         self._methods: list[tuple[type, Callable[..., Any]]] = []
         self._chance_outside: Any = None
         self._collects_garbage = False
+        self._froze = False
 
     @classmethod
     def here(cls) -> Outside | None:
@@ -164,14 +170,20 @@ class Outside:
         self._refuse("waiting for another thread", _AWAIT)
 
     def _shut_out(self) -> None:
-        functions, members = dict(self._functions()), list(self._class_members())
+        functions, members = list(self._functions()), list(self._class_members())
         self._chance_outside = random.getstate()
-        random.setstate(self._chance)
-        # When the garbage collector runs hangs on all that the process did before: the loop collects instead.
+        # When the garbage collector runs hangs on all that the process did before: the loop collects instead. What is
+        # garbage already waits until the simulation is over, or is collected here: its finalizers may draw numbers.
         self._collects_garbage = gc.isenabled()
         gc.disable()
-        self._instead = functions
-        self._replaced = [(real, _Replacement(real)) for real in functions]
+        if gc.get_freeze_count():
+            gc.collect()
+        else:
+            gc.freeze()
+            self._froze = True
+        random.setstate(self._chance)
+        self._instead = dict(functions)  # in which aliases of one C function are one
+        self._replaced = [(real, _Replacement(real)) for real, _ in functions]
         exchange(self._replaced)
         for owner, method, instead in members:
             self._instead[method] = instead
@@ -188,6 +200,9 @@ class Outside:
             Outside._running = None
             raise
         finally:
+            if self._froze:
+                gc.unfreeze()
+                self._froze = False
             if self._collects_garbage:
                 gc.enable()
                 self._collects_garbage = False

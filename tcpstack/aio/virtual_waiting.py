@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from .virtual_names import CURRENT_HOST
 
@@ -51,6 +52,16 @@ class VirtualFuture(asyncio.Future[T]):
 
     def __hash__(self) -> int:
         return self.number
+
+
+class InOrder(WeakKeyDictionary[Any, None]):
+    """A weak set that keeps the order in which things were added: asyncio ends asynchronous generators in its order."""
+
+    def add(self, thing: object) -> None:
+        self[thing] = None
+
+    def discard(self, thing: object) -> None:
+        self.pop(thing, None)
 
 
 @dataclass(frozen=True, slots=True)

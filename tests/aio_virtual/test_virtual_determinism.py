@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tcpstack import Simulation
+from tcpstack.aio.virtual_loop import COLLECT_TURNS
 from tests.aio_virtual.chatter import run
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +45,50 @@ def test_same_seed_gives_the_same_trace_in_processes_that_hash_otherwise(mode: s
 
 def test_another_seed_gives_another_trace():
     assert run(1).hexdigest() != run(2).hexdigest()
+
+
+def test_garbage_of_the_time_before_does_nothing_in_a_run():
+    class Finalized:
+        def __del__(self):
+            random.random()
+
+    async def draw() -> float:
+        for _ in range(COLLECT_TURNS + 1):
+            await asyncio.sleep(0)
+        return random.random()
+
+    def run(garbage: bool) -> float:
+        gc.collect()
+        if garbage:
+            one = Finalized()
+            one.itself = one
+            del one
+        with Simulation(seed=7) as sim:
+            return sim.run(draw())[0]
+
+    assert run(True) == run(False)
+    assert gc.get_freeze_count() == 0
+
+
+def test_asynchronous_generators_that_nobody_finished_end_in_the_order_of_their_beginning():
+    ended = []
+
+    async def numbers(name: int):
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.append(name)
+
+    async def program() -> None:
+        begun.extend(numbers(name) for name in range(50))
+        for each in begun:
+            await anext(each)
+
+    begun = []
+    with Simulation() as sim:
+        sim.run(program())
+    assert ended == list(range(50))
 
 
 UNTIDY = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import contextlib
@@ -9,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import random
+import resource
 import secrets
 import select
 import selectors
@@ -44,8 +46,8 @@ def held_lock() -> threading.Lock:
     return lock
 
 
-def in_a_pool() -> None:
-    concurrent.futures.ThreadPoolExecutor(1).submit(print)
+POOL = concurrent.futures.ThreadPoolExecutor(1)
+POOL.submit(int).result()  # its thread runs already
 
 
 BLOCKING: dict[str, Callable[[], Any]] = {
@@ -56,6 +58,9 @@ BLOCKING: dict[str, Callable[[], Any]] = {
     "os.urandom()  ": lambda: uuid.uuid4(),
     "os.urandom()   ": lambda: random.SystemRandom().random(),
     "uuid.uuid1()": lambda: uuid.uuid1(),
+    "uuid.getnode()": lambda: uuid.getnode(),
+    "os.times()": lambda: os.times(),
+    "resource.getrusage()": lambda: resource.getrusage(resource.RUSAGE_SELF),
     "ssl.RAND_bytes()": lambda: ssl.RAND_bytes(1),
     "time.sleep()": lambda: time.sleep(1),
     "signal.alarm()": lambda: signal.alarm(1),
@@ -68,7 +73,9 @@ BLOCKING: dict[str, Callable[[], Any]] = {
     "selectors.PollSelector.select": lambda: selectors.PollSelector().select(1),
     "select.select()": lambda: select.select([], [], [], 1),
     "threading.Thread.start": lambda: threading.Thread(target=print).start(),
-    "threading.Thread.start ": in_a_pool,
+    "_thread.start_new": lambda: _thread.start_new(print, ()),
+    "ThreadPoolExecutor.submit": lambda: POOL.submit(int),
+    "ThreadPoolExecutor.submit ": lambda: list(POOL.map(abs, [1])),
     "threading.Thread.join": lambda: threading.main_thread().join(),
     "waiting for another thread": lambda: threading.Event().wait(),
     "waiting for another thread ": lambda: queue.Queue().get(),
