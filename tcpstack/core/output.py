@@ -102,11 +102,9 @@ class Output:
         return segment
 
     def _duplicate(self, ack: int, reason: str, blocks: Blocks, now_ns: int) -> Segment:
-        # The right edge stays where the peer knows it, seen from `ack`: RCV.NXT may have moved on since, and reads may
-        # have opened the window, but with another window this would be no duplicate (RFC 5681 2).
-        receiver = self._receiver
-        field = min((max(receiver.edge - ack, 0) + (1 << receiver.shift) - 1) >> receiver.shift, 0xFFFF)
-        receiver.edge = max(receiver.edge, ack + (field << receiver.shift))
+        # Seen from `ack`: RCV.NXT may have moved on since, and reads may have opened the window, but with another
+        # window this would be no duplicate (RFC 5681 2).
+        field = self._receiver.field_again(ack)
         local, lport, remote, rport = self._flow
         options = self._sack_options(blocks, now_ns)
         if self.timestamps is not None:

@@ -144,11 +144,11 @@ def test_octets_that_are_acknowledged_one_by_one_push_the_edge_no_further_than_t
     receiver = a_receiver(buffer_bytes, shift)
     for _ in range(3 * buffer_bytes):
         receiver.take_text(receiver.nxt, (b"x",), 1)
-        receiver.window_field()
-    assert receiver.queued_bytes == buffer_bytes + buffer_bytes // 8 + (1 << shift)
-    assert receiver.take_text(receiver.nxt, (b"x",), 1) == 0  # as though it had been lost
-    receiver.read(1)
-    assert receiver.take_text(receiver.nxt, (b"x",), 1) == 1
+        wnd = receiver.window_field() << shift
+    assert buffer_bytes < receiver.queued_bytes <= buffer_bytes + buffer_bytes // 8 + (1 << shift)
+    assert wnd == 0  # the peer is to probe, and not to take us for dead
+    receiver.read(receiver.queued_bytes)
+    assert receiver.window_field() << shift == buffer_bytes
 
 
 def test_small_text_outlives_the_packet_that_it_came_in() -> None:

@@ -7,6 +7,7 @@ import pytest
 from tcpstack.core.config import MILLISECOND_NS, SECOND_NS, Config
 from tcpstack.core.events import CongestionChange, LossDetected, RetransmissionTimeout, SegmentOut
 from tcpstack.device.pipe import Line
+from tcpstack.sim.network import Network
 from tests.sim.test_offload import WHO_OFFLOADS, Dialogue
 
 DELAY_NS = 20 * MILLISECOND_NS
@@ -67,3 +68,26 @@ def test_after_a_pause_a_server_begins_as_at_first(restarts, offload):
     else:
         assert bursts[1] > 100
         assert changes == []
+
+
+@pytest.mark.rfc9293("MUST-37")
+def test_window_of_a_stalled_reader_closes_however_small_the_texts_that_fill_it():
+    """Rounded up for ever it would stay as it is while nothing is taken, and the peer would give us up after R2."""
+    network = Network(seed=1)
+    a = network.host("a", "10.0.0.1/24", config=Config(nagle=False))
+    b = network.host("b", "10.0.0.2/24")
+    network.link(a, b, Line(delay_ns=MILLISECOND_NS))
+    listener = b.listen(80)
+    connection = a.connect(bytes((10, 0, 0, 2)), 80)
+    network.run(1)
+    peer = listener.accept()
+    for _ in range(2_000):  # the buffer has room for 1,300 of these, its slack included for 1,500
+        a.send(connection, bytes(200))
+        network.run(0.05)
+    network.run(600)
+    assert (connection.error, connection.retransmitted) == (None, 0)
+    heard = 0
+    for _ in range(5):
+        heard += sum(map(len, b.receive(peer, 1 << 30)))
+        network.run(1)
+    assert heard == 400_000

@@ -1,9 +1,9 @@
 """The half that we hear: RCV variables, the text that waits for the user, the window that we offer.
 
-RFC 9293 3.8.6. The window's right edge never moves left, on the wire either: a scaled field can only name
-multiples of 2^shift, so it is rounded up, and the edge we count with is the one the peer reads. Text of odd
-lengths thus pushes the edge a few octets beyond the buffer; `_SLACK_DIVISOR` bounds how far that goes, and what
-lies beyond is not taken, as though it had been lost.
+RFC 9293 3.8.6. The window's right edge does not move left, on the wire either: a scaled field can only name multiples
+of 2^shift, so it is rounded up, and the edge we count with is the one the peer reads. Text of odd lengths thus pushes
+the edge a few octets beyond the buffer; `_SLACK_DIVISOR` bounds how far that goes. Where a field would name more than
+that, it is rounded down: a window that never closed while nothing is taken would look like a dead path.
 """
 
 from __future__ import annotations
@@ -124,7 +124,19 @@ class Receiver:
             offered = opened
         wnd = offered - nxt
         field = min((wnd + (1 << shift) - 1) >> shift, 0xFFFF) if wnd > 0 else 0
+        if shift and field << shift > room + self._slack_bytes:
+            field = (room + self._slack_bytes) >> shift
         self.offer(field << shift)
+        return field
+
+    def field_again(self, ack: int) -> int:
+        """SEG.WND for a duplicate with SEG.ACK `ack`, at most RCV.NXT: the right edge stays where the peer knows it."""
+        shift = self.shift
+        field = min((max(self.edge - ack, 0) + (1 << shift) - 1) >> shift, 0xFFFF)
+        most = self.nxt + self.buffer_bytes - self.queued_bytes + self._slack_bytes - ack
+        if shift and field << shift > most:
+            field = most >> shift
+        self.edge = max(self.edge, ack + (field << shift))
         return field
 
     def offer(self, wnd: int) -> None:

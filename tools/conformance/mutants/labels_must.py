@@ -120,6 +120,8 @@ MUST: tuple[Mutant, ...] = (
            "self.forced_octets = 1 if self.wnd == 0", "self.forced_octets = 0 if self.wnd == 0"),
     Mutant("MUST-37", "probes that are answered do not count",
            "        if self._persist_backoff:\n            self._una_since_ns = NEVER", "        pass"),
+    Mutant("MUST-37", "small texts keep the window of a stalled reader open",
+           "        if shift and field << shift > room + self._slack_bytes:", "        if shift < 0:"),
     Mutant("MUST-38", "no avoidance of silly windows",
            "            size -= sliver  # SWS", "            pass  # SWS"),
     Mutant("MUST-39", "the window opens octet by octet",

@@ -50,7 +50,8 @@ DATA: tuple[Requirement, ...] = (
         "Connection._check_urg", "TcpTransport._tell_urgent"),
     met("MUST-33", "3.8.5", "The application can learn whether urgent text is left to read: how much.",
         "TransmissionControlBlock.urgent_bytes", "TcpTransport.get_extra_info"),
-    met("SHLD-14", "3.8.6", "The right edge of our window never moves left.", "Receiver.window_field"),
+    met("SHLD-14", "3.8.6", "The right edge of our window does not move left, but by less than 2^shift where more is "
+        "on offer than would be taken (RFC 7323 2.4).", "Receiver.window_field"),
     met("MUST-34", "3.8.6", "A peer that shrinks its window, even below what is in flight, does no harm.",
         "departures.py:_new_chunk"),
     met("SHLD-15", "3.8.6", "No new text is sent where the window shrank.", "departures.py:_new_chunk"),
