@@ -6,9 +6,9 @@ raises Violation; a failing case is shrunk (shrink.py) to a small one, which can
 
 from __future__ import annotations
 
-from .case import Case, Plan, Talk, draw_case
+from .case import Attack, Case, Plan, Talk, draw_case
+from .known import Violation
 from .play import Result, play
 from .shrink import shrink
-from .watch import Violation
 
-__all__ = ["Case", "Plan", "Result", "Talk", "Violation", "draw_case", "play", "shrink"]
+__all__ = ["Attack", "Case", "Plan", "Result", "Talk", "Violation", "draw_case", "play", "shrink"]

@@ -20,6 +20,7 @@ class Plan:
     read_every_ns  how long it waits between reads; 0: it reads whenever there is something
     ending      what follows its writes: "shutdown" (half close), "close" (both halves), "abort", or "wait"
     urgent      all that it writes is urgent text
+    paced       it waits with each write until all before it has left
     """
 
     writes: tuple[tuple[int, int], ...] = ()
@@ -27,13 +28,14 @@ class Plan:
     read_every_ns: int = 0
     ending: str = "shutdown"
     urgent: bool = False
+    paced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Talk:
     """One conversation, opened at `at_ns` by host `opener` (0 or 1) to port `port` of the other.
 
-    `both_open`: no one listens, both ends open at once, from and to that port.
+    `both_open`: no one listens, both ends open at once, from and to that port. `nobody`: no one listens at all.
     """
 
     at_ns: int
@@ -41,14 +43,27 @@ class Talk:
     port: int
     plans: tuple[Plan, Plan]  # the opener's, the other's
     both_open: bool = False
+    nobody: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A packet that comes to `host` (0 or 1) out of nowhere. `kind` says what it is (forging.py); what of it is left
+    to chance comes from `seed`."""
+
+    at_ns: int
+    host: int
+    kind: str
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """Two hosts, `routers` between them, lines there and back, fault rules at each host, conversations.
 
-    `offloads` says which hosts send and get superpackets.
-    The network is as bad as this for `lasts_ns`; then it heals, everyone reads on and finishes.
+    `offloads` says which hosts send and get superpackets, `mtus` what their devices carry.
+    The network is as bad as this for `lasts_ns`; then it heals, or, where `heals` is not set, carries nothing any more;
+    everyone reads on and finishes.
     """
 
     seed: int
@@ -61,13 +76,21 @@ class Case:
     talks: tuple[Talk, ...] = ()
     lasts_ns: int = 20 * SECOND_NS
     offloads: tuple[bool, bool] = (False, False)
+    attacks: tuple[Attack, ...] = ()
+    heals: bool = True
+    mtus: tuple[int, int] = (1500, 1500)
 
     @property
     def is_clean(self) -> bool:
         """Nothing is lost, doubled, delayed out of order or bent: then nothing may be sent twice but probes."""
-        return not any(self.faults) and all(
+        return not any(self.faults) and not self.attacks and self.heals and all(
             line.queue_bytes is None and line.queue_packets is None for line in self.lines
         )
+
+    @property
+    def is_patient(self) -> bool:
+        """Nobody gives up before the network heals."""
+        return all(config.r2_ns > 2 * self.lasts_ns for config in self.configs)
 
 
 def draw_case(seed: int) -> Case:
@@ -88,6 +111,9 @@ def draw_case(seed: int) -> Case:
         talks=tuple(sorted(talks, key=lambda talk: talk.at_ns)),
         lasts_ns=draw.choice((1, 5, 20, 60)) * SECOND_NS,
         offloads=(draw.random() < 0.5, draw.random() < 0.5),
+        attacks=_draw_attacks(draw),
+        heals=draw.random() < 0.93,
+        mtus=(draw.choice(MTUS), draw.choice(MTUS)),
     )
 
 
@@ -152,6 +178,7 @@ def _draw_config(draw: random.Random) -> Config:
         keepalive=draw.random() < 0.2,
         keepalive_idle_ns=draw.choice((1, 5)) * SECOND_NS,
         keepalive_interval_ns=draw.choice((1, 20)) * SECOND_NS,
+        r2_ns=draw.choice((300, 300, 150, 20)) * SECOND_NS,
     )
 
 
@@ -164,8 +191,23 @@ def _draw_talk(draw: random.Random, port: int, configs: tuple[Config, Config]) -
         opener=opener,
         port=port,
         plans=(_draw_plan(draw, 40 * room), _draw_plan(draw, 40 * room)),
-        both_open=draw.random() < 0.15,
+        both_open=(kind := draw.random()) < 0.15,
+        nobody=kind > 0.95,
     )
+
+
+MTUS = (1500, 1500, 1500, 1400, 1280)
+ATTACKS = (
+    "replay", "replay", "reset in the window", "reset elsewhere", "SYN in the window", "text with a wrong ACK",
+    "ACK of what was not sent", "text without ACK", "old text", "stray ACK", "stray text", "stray RST", "old ACK",
+)  # fmt: skip
+
+
+def _draw_attacks(draw: random.Random) -> tuple[Attack, ...]:
+    if draw.random() < 0.6:
+        return ()
+    times = sorted(round(draw.random() ** 3 * 3_000) * MILLISECOND_NS for _ in range(draw.choice((1, 3, 10, 30))))
+    return tuple(Attack(at_ns, draw.randrange(2), draw.choice(ATTACKS), draw.getrandbits(32)) for at_ns in times)
 
 
 def _draw_plan(draw: random.Random, most_bytes: int) -> Plan:
@@ -178,7 +220,8 @@ def _draw_plan(draw: random.Random, most_bytes: int) -> Plan:
     return Plan(
         writes=tuple(writes),
         read_bytes=draw.choice((1, 100, 3_000, 0)) if slow else 0,
-        read_every_ns=draw.choice((1, 50, 700)) * MILLISECOND_NS if slow else 0,
+        read_every_ns=draw.choice((1, 50, 700, 30_000)) * MILLISECOND_NS if slow else 0,
         ending=draw.choice(("shutdown", "shutdown", "shutdown", "close", "wait", "abort")),
         urgent=draw.random() < 0.1,
+        paced=draw.random() < 0.2,
     )

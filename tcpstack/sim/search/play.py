@@ -10,22 +10,27 @@ from itertools import pairwise
 from ...core import state as st
 from ...core.config import MILLISECOND_NS, SECOND_NS
 from ...core.connection import Connection
-from ...core.events import CongestionChange, Event, SegmentIn, SegmentOut, Tracer
-from ...core.readiness import CONNECTED, EOF, READABLE, RESET
-from ...core.segment import SYN, FourTuple
+from ...core.segment import FourTuple, Segment
 from ...device.pipe import Line
 from ...stack.listener import Listener
 from ...wire.codec import FAST
 from ...wire.objects import OBJECTS
 from ..network import Network, Router, SimHost
-from .case import Case, Plan, Talk
-from .watch import Violation, Wire
+from .case import Attack, Case, Talk
+from .end import End
+from .flow import Flow
+from .forging import CHALLENGED, forge
+from .known import Violation
+from .watch import Wire
 
 EVENTS_PER_SECOND = 60_000
 """What a simulated second may cost at the very most, beyond what the octets sent in it explain."""
 HEALED = Line(delay_ns=MILLISECOND_NS)
 GRACE_NS = 2_000 * SECOND_NS
 """What healed connections may take to end: several backed-off timeouts, and the slowest reader of all."""
+SILENCE_NS = 500 * SECOND_NS
+"""Longer than R2, and than all keep-alives take."""
+KEPT_ALIVE = frozenset({st.ESTABLISHED, st.FIN_WAIT_2, st.CLOSE_WAIT})
 
 
 @dataclass(slots=True)
@@ -38,166 +43,50 @@ class Result:
     errors: int
 
 
-class _End:
-    """One end of a conversation: follows its Plan, checks what it hears."""
+class Player:
+    """Plays one case. No round trip takes less than `round_trip_ns` until it is `healed`."""
 
-    def __init__(self, player: _Player, host: SimHost, plan: Plan, says: bytes, hears: bytes) -> None:
-        self._player = player
-        self._host = host
-        self._plan = plan
-        self._says = says
-        self._hears = hears
-        self.said = 0
-        self.heard = 0
-        self.eof = False
-        self.over = False
-        self.cut = False  # aborted, by its plan
-        self.error: OSError | None = None
-        self.connection: Connection | None = None
-        self._reading = False  # a slow read is to come
-        self._read_ns: int | None = None  # when one was: they keep to regular intervals
-
-    def begin(self, connection: Connection) -> None:
-        """The connection is there, established or opening: the plan starts."""
-        self.connection = connection
-        connection.user = self
-        clock = self._player.network.clock
-        for at_ns, size in self._plan.writes:
-            clock.call_after(at_ns, partial(self._write, size))
-        last_ns = self._plan.writes[-1][0] if self._plan.writes else 0
-        if self._plan.ending != "wait":
-            clock.call_after(last_ns, self._end)
-        self.on_readiness(READABLE)
-
-    def on_readiness(self, mask: int) -> None:
-        connection = self.connection
-        assert connection is not None
-        if mask & RESET:
-            self.error = connection.error
-            self._hear()
-            self.over = True
-            return
-        if self._plan.read_every_ns and not self._player.healed:
-            if not self._reading:
-                self._read_later()
-        elif mask & (READABLE | EOF | CONNECTED):
-            self._hear()
-        if self._player.healed and self.eof:
-            self._host.close(connection)
-
-    def finish(self) -> None:
-        """The network is healed: read all there is, say no more."""
-        connection = self.connection
-        if connection is not None and not self.over:
-            self._hear()
-            self.cut = self.cut or connection.state == st.SYN_SENT  # CLOSE then ends the attempt
-            self._host.shutdown(connection)
-
-    def leave(self) -> None:
-        """The program is gone."""
-        if self.connection is not None and not self.over:
-            self._host.close(self.connection)
-            self.over = True
-
-    def _write(self, size: int) -> None:
-        connection = self.connection
-        if self.over or connection is None or self._player.healed:
-            return
-        try:
-            text = self._says[self.said : self.said + size]
-            if self._plan.urgent:
-                connection.send_urgent(text)
-                text = b""
-            self._host.send(connection, text)
-        except OSError:
-            return
-        self.said += size
-
-    def _end(self) -> None:
-        connection = self.connection
-        if self.over or connection is None:
-            return
-        if self._plan.ending == "shutdown" and connection.state != st.SYN_SENT:  # where CLOSE ends the attempt
-            self._host.shutdown(connection)
-            return
-        self.cut = True  # what was on its way, or unread, is lost by right
-        self.over = True
-        if self._plan.ending == "abort":
-            self._host.abort(connection)
-        else:
-            self._host.close(connection)
-
-    def _read_later(self) -> None:
-        clock, every_ns = self._player.network.clock, self._plan.read_every_ns
-        if self._read_ns is None:
-            self._read_ns = clock.now_ns
-        self._reading = True
-        clock.call_after(every_ns - (clock.now_ns - self._read_ns) % every_ns, self._read_slowly)
-
-    def _read_slowly(self) -> None:
-        self._reading = False
-        if self.over or self._player.healed:
-            return
-        connection = self.connection
-        assert connection is not None
-        self._read_ns = self._player.network.clock.now_ns
-        waited = connection.readable_bytes > 0 or connection.eof_received
-        self._hear(self._plan.read_bytes)
-        if waited and not self.eof:  # so once for nothing: that, too, must do no harm
-            self._read_later()
-
-    def _hear(self, max_bytes: int = 0) -> None:
-        connection = self.connection
-        assert connection is not None
-        if self.cut:
-            return
-        while chunks := self._host.receive(connection, max_bytes or 1 << 30):
-            for chunk in chunks:
-                if self.eof:
-                    raise Violation(f"{self._host.name}: text after the FIN")
-                if self._hears[self.heard : self.heard + len(chunk)] != chunk:
-                    raise Violation(
-                        f"{self._host.name}: what was heard at octet {self.heard} is not what was said there"
-                    )
-                self.heard += len(chunk)
-            if max_bytes:
-                break
-        if connection.eof_received and not connection.readable_bytes:
-            self.eof = True
-
-
-class _Player:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.healed = False
+        self.round_trip_ns = sum(line.delay_ns for line in case.lines) * (1 + case.routers)
         self.network = network = Network(case.seed, codec=FAST if case.octets else OBJECTS)
         prefix = ("10.0.0.{}/24", "fd00::{}/64")[case.version == 6]
-        self._wires = tuple(Wire(*each) for each in zip(("a", "b"), case.offloads, strict=True))
+        self._wires = tuple(map(Wire, "ab", case.configs, case.mtus, case.offloads))
         self.hosts = tuple(
             network.host(
                 "ab"[number],
                 prefix.format(number + 1),
                 config=case.configs[number],
                 faults=case.faults[number],
+                mtu=case.mtus[number],
                 offload=case.offloads[number],
-                tracer=self._tracer(number, self._wires[number]),
+                tracer=self._wires[number],
             )
             for number in range(2)
         )
+        if case.octets and not any(case.faults) and not case.attacks:
+            first, second = self._wires
+            first.sent = second.others = {}
+            second.sent = first.others = {}
         self._join()
-        self._ends: list[_End] = []
+        self._ends: list[End] = []
         self._listeners: dict[tuple[int, int], Listener] = {}
-        self._names: dict[FourTuple, _End] = {}  # of the opener's connection: who answers it
+        self._names: dict[FourTuple, End] = {}  # of the opener's connection: who answers it
         for host in self.hosts:
             host.notify = self._notify
 
     def play(self) -> Result:
         case, network = self.case, self.network
+        for attack in case.attacks:
+            network.clock.call_after(attack.at_ns, partial(self._attack, attack))
         for index, talk in enumerate(case.talks):
             network.clock.call_after(talk.at_ns, partial(self._open, index, talk))
         self._let_pass(case.lasts_ns)
         self._heal()
         deadline_ns = network.clock.now_ns + GRACE_NS
+        if not case.heals:
+            self._let_pass(GRACE_NS)
         while self._unfinished() and network.clock.now_ns < deadline_ns and network.clock.next_ns is not None:
             self._let_pass(10 * SECOND_NS)
         self._check_delivered()
@@ -219,35 +108,33 @@ class _Player:
         for left, right in pairwise(near):
             network.link(left, right, *self.case.lines)
 
-    def _tracer(self, number: int, wire: Wire) -> Tracer:
-        def watch(event: Event) -> None:
-            if isinstance(event, SegmentOut):
-                wire.on_out(event.segment)
-            elif isinstance(event, SegmentIn):
-                segment = event.segment
-                if segment.flags & SYN and (segment.options is None or segment.options.wscale is None):
-                    wire.scaling_off(event.flow)
-            elif isinstance(event, CongestionChange):
-                self._check_congestion(self.hosts[number], event)
+    def wire_of(self, host: SimHost) -> Wire:
+        return self._wires[self.hosts.index(host)]
 
-        return watch
-
-    def _check_congestion(self, host: SimHost, event: CongestionChange) -> None:
-        """RFC 5681 3.1: never under one segment."""
-        status = next(each.status() for each in host.stack.connections if each.flow == event.flow)
-        if event.cwnd_bytes < int(str(status["snd_mss"])):
-            raise Violation(f"the congestion window is {event.cwnd_bytes} octets, under one segment")
+    def check_reset(self, host: SimHost, connection: Connection) -> None:
+        """The program hears that its connection has died: is there a reason?"""
+        local, lport, remote, rport = connection.flow
+        error, wire = connection.error, self._wires[host is self.hosts[0]]
+        if isinstance(error, ConnectionResetError | ConnectionRefusedError):
+            peer = wire.flows.get((remote, rport, local, lport))
+            if peer is None or not peer.reset:
+                raise Violation(f"{host.name}: {error}, though the peer sent no RST: {connection.status()}")
+        elif "keep-alives" not in str(error) and self.case.heals and (self.case.is_clean or self.case.is_patient):
+            raise Violation(f"{host.name}: {error}, though the network has healed in time: {connection.status()}")
 
     def _open(self, index: int, talk: Talk) -> None:
         opener, other = self.hosts[talk.opener], self.hosts[1 - talk.opener]
         draw = random.Random(f"{self.case.seed} talk {index}")
         texts = [draw.randbytes(sum(size for _, size in plan.writes)) for plan in talk.plans]
-        first = _End(self, opener, talk.plans[0], texts[0], texts[1])
-        second = _End(self, other, talk.plans[1], texts[1], texts[0])
+        first = End(self, opener, talk.plans[0], texts[0], texts[1])
+        second = End(self, other, talk.plans[1], texts[1], texts[0])
         self._ends += (first, second)
         here, there = (host.stack.addresses[0].ip.packed for host in (opener, other))
         try:
-            if talk.both_open:
+            if talk.nobody:
+                first.begin(opener.connect(there, 999))
+                second.over = True
+            elif talk.both_open:
                 # Of its own pair of ports, so that it is one connection and not two.
                 port = 1_000 + index
                 first.begin(opener.connect(there, port, lport=port))
@@ -259,6 +146,24 @@ class _Player:
                 first.begin(connection)
         except OSError:
             first.over = second.over = True
+
+    def _attack(self, attack: Attack) -> None:
+        host, wire = self.hosts[attack.host], self._wires[attack.host]
+        segment = forge(attack, host, wire)
+        if segment is None or host.interface.link is None:
+            return
+        segment.packet_id = self.network.next_packet_id()
+        if attack.kind != "replay":
+            wire.forged.add(segment.packet_id)
+        host.interface.deliver(self.network.codec.encode(segment, False, 64, 0), host.interface.link)
+        if attack.kind in CHALLENGED and not self.case.faults[attack.host]:
+            flow = wire.flows[segment.dst, segment.dport, segment.src, segment.sport]
+            self.network.clock.call_after(0, partial(self._check_answered, flow, segment))
+
+    def _check_answered(self, flow: Flow, segment: Segment) -> None:
+        """RFC 5961: an ACK goes back, at most one in some time."""
+        if flow.closed_ns is None and flow.spoken_ns < self.network.clock.now_ns - flow.config.challenge_ack_ns:
+            raise Violation(f"{flow.name}: {segment} earns a challenge ACK")
 
     def _listen(self, host: int, port: int) -> None:
         if (host, port) not in self._listeners:
@@ -276,16 +181,23 @@ class _Player:
 
     def _notify(self, connection: Connection, mask: int) -> None:
         user = connection.user
-        if isinstance(user, _End) and not user.over:
+        if isinstance(user, End) and not user.over:
             user.on_readiness(mask)
 
     def _heal(self) -> None:
-        """The wire is fine from now on, and everybody reads on and finishes."""
+        """The wire is fine from now on, or dead, and everybody reads on and finishes."""
+        for end in self._ends:
+            end.check_told()
         self.healed = True
         for link in self.network.links:
             link.reconfigure(HEALED)
         for host in self.hosts:
             host.heal()
+            if not self.case.heals:
+                host.stack.send_packet = lambda packet, now_ns: False
+        if not self.case.heals:
+            self._let_pass(SILENCE_NS)
+            self._check_asked()
         for end in tuple(self._ends):
             end.finish()
 
@@ -314,8 +226,16 @@ class _Player:
 
     def _check_delivered(self) -> None:
         """Whoever was not cut off, by a program or by an error, has heard all that the other said."""
+        if not self.case.heals:
+            self._check_given_up()
+            return
         for first, second in zip(self._ends[::2], self._ends[1::2], strict=True):
             for end, other in ((first, second), (second, first)):
+                if other.program.urgent and end.heard and not end.urgent:
+                    raise Violation(f"nobody was told of urgent text, of which {end.heard} octets were heard")
+                if end.connection is not None and not end.cut and not end.error:
+                    if end.connection.state == st.CLOSED and not end.connection.eof_received:
+                        raise Violation(f"it ended, and nobody was told why: {end.connection.status()}")
                 cut = end.cut or other.cut or end.error or other.error
                 if cut or end.connection is None or other.connection is None:
                     continue
@@ -324,6 +244,21 @@ class _Player:
                     raise Violation(f"heard {end.heard} of {other.said} octets, end {end.eof}, and no error: {status}")
         if self.case.is_clean:
             self._check_nothing_sent_twice()
+            self._check_nothing_forced()
+
+    def _check_asked(self) -> None:
+        """Where keep-alives are on, a peer that is gone is found out (RFC 9293 3.8.4)."""
+        for end in self._ends:
+            connection = end.connection
+            if connection is not None and not end.over and connection.keepalive.on and connection.state in KEPT_ALIVE:
+                raise Violation(f"keep-alives do not find out that nobody answers: {connection.status()}")
+
+    def _check_given_up(self) -> None:
+        """The network is dead: who had something to say has learned it; who waits for the other's FIN does not know."""
+        for end in self._ends:
+            connection = end.connection
+            if connection is not None and connection.state not in (st.CLOSED, st.FIN_WAIT_2, st.TIME_WAIT):
+                raise Violation(f"not given up, though nobody answers: {connection.status()}")
 
     def _check_nothing_sent_twice(self) -> None:
         """With no drops or reordering, and a round trip below the timeout, nothing is sent twice but probes."""
@@ -335,6 +270,12 @@ class _Player:
         for wire in self._wires:
             if wire.resent:
                 raise Violation(f"sent twice, though nothing was lost: {wire.resent}")
+
+    def _check_nothing_forced(self) -> None:
+        """Where everybody reads at once, no window closes."""
+        for wire in self._wires:
+            if wire.forced and all(end.reads_at_once for end in self._ends):
+                raise Violation(f"forced out, though everybody reads at once: {wire.forced}")
 
     def _check_nothing_left(self) -> None:
         for host in self.hosts:
@@ -351,4 +292,4 @@ class _Player:
 
 def play(case: Case) -> Result:
     """Run the case. Raises Violation where something does not hold; anything else that is raised is a bug as well."""
-    return _Player(case).play()
+    return Player(case).play()

@@ -18,7 +18,7 @@ Found by `tcpstack fuzz --seed {seed} --cases 1`.
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Case, Plan, Talk, play
+from tcpstack.sim.search import Attack, Case, Plan, Talk, play
 
 CASE = {case}
 

@@ -55,6 +55,16 @@ def _simpler(case: Case) -> Iterator[Case]:
             yield replace(case, offloads=_put(case.offloads, host, False))
     if case.routers:
         yield replace(case, routers=0)
+    half = len(case.attacks) // 2
+    if case.attacks:
+        yield replace(case, attacks=())
+    if half:
+        yield replace(case, attacks=case.attacks[:half])
+        yield replace(case, attacks=case.attacks[half:])
+    if not case.heals:
+        yield replace(case, heals=True)
+    if case.mtus != (1500, 1500):
+        yield replace(case, mtus=(1500, 1500))
     for place in range(2):
         for line in _plainer(case.lines[place]):
             yield replace(case, lines=_put(case.lines, place, line))
@@ -100,6 +110,8 @@ def _simpler_plans(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, writes=tuple((0, size) for _, size in plan.writes))
     if plan.urgent:
         yield replace(plan, urgent=False)
+    if plan.paced:
+        yield replace(plan, paced=False)
     if plan.read_every_ns:
         yield replace(plan, read_bytes=0, read_every_ns=0)
     if plan.ending != "shutdown":
