@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .play import Player
 
 
+DELAYED_NS = 500 * MILLISECOND_NS
+"""No acknowledgement waits for longer (MUST-40)."""
+
+
 class End:
     """One end of a conversation: follows its Plan, checks what it hears."""
 
@@ -249,12 +253,11 @@ class End:
 
     def _check_timers(self, connection: Connection, status: dict[str, object]) -> None:
         """A timer runs where there is something to say, and only there; the RTO is what RFC 6298 makes it."""
-        now_ns, config = self._player.network.clock.now_ns, self._player.case.configs[self._number]
-        runs = connection.deadline_ns < NEVER
+        latest_ns, config = self._player.network.clock.now_ns + DELAYED_NS, self._player.case.configs[self._number]
         if connection.unsent_bytes or status["unacknowledged_bytes"]:
-            if not runs:
+            if connection.deadline_ns == NEVER:
                 raise Violation(f"{self._host.name}: something is to be said, and no timer runs: {status}")
-        elif runs and connection.deadline_ns > now_ns + 500 * MILLISECOND_NS and not config.keepalive:
+        elif connection.state in SPEAKS and not config.keepalive and NEVER > connection.deadline_ns > latest_ns:
             raise Violation(f"{self._host.name}: a timer runs with nothing to be said: {status}")
         srtt_ns, rttvar_ns, rto_ns = (int(str(status[name])) for name in ("srtt_ns", "rttvar_ns", "rto_ns"))
         least_ns = self._player.round_trip_ns - MILLISECOND_NS  # of which timestamps tell no parts

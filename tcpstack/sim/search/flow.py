@@ -215,8 +215,6 @@ class Flow(Known):
                 self.again = self.again or f"{self.name}: {segment} ({reason})"
             elif reason != REASON_OVERRIDE:
                 self._check_small(seq, size, last, state, segment)
-                if self._advances and self.una >= self._recover and end - self.una > self._cwnd + mss + 1:
-                    raise self.violation(f"cwnd is at most {self._cwnd}, and {end - self.una} are in flight", segment)
         if end > self.nxt:
             self.nxt, self._said_ns = end, self._now_ns
 
@@ -255,10 +253,6 @@ class Flow(Known):
             raise Violation(
                 f"{self.name}: cwnd is {cwnd_bytes}, ssthresh {ssthresh_bytes} octets, a segment {mss} ({why})"
             )
-        if why in ("timeout", "recovery") and cwnd_bytes > max(self._cwnd, 2 * mss):
-            raise Violation(f"{self.name}: cwnd grows from at most {self._cwnd} octets to {cwnd_bytes} ({why})")
-        # What an idle sender, or one whose losses turn out to be none, may send now was not all told before.
-        self._cwnd, self._ssthresh, self._recover = cwnd_bytes + mss, ssthresh_bytes, self.nxt
 
     def on_timeout(self, una: int, rto_ns: int, attempt: int, now_ns: int) -> None:
         """The retransmission timer went off (RFC 6298). Raises Violation."""

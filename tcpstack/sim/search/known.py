@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from ...core import state as st
 from ...core.config import Config
-from ...core.congestion.newreno import initial_window
 from ...core.connection import RECEIVES_TEXT
 from ...core.handshake import TIMESTAMPS_BYTES, mss_for
-from ...core.segment import ACK, RST, SYN, FourTuple, Options, Segment
+from ...core.segment import ACK, RST, SYN, FourTuple, Options, Segment, SegmentOptions
 from ...core.seq import MASK, unwrap
 
 
@@ -60,7 +59,8 @@ class Known:
         self.again = ""  # the first that held text sent before, and why it was sent
         self.forced = ""  # likewise a zero-window probe, or what the override timeout forced out
         self._held: list[tuple[int, int]] = []
-        self._ours = self._theirs = Options()
+        self._ours: SegmentOptions = Options()
+        self._theirs: SegmentOptions = Options()
         self._small_end = 0
         self._owed_ns: int | None = None  # since when text waits for its acknowledgement
         self._owed_bytes = 0
@@ -73,11 +73,7 @@ class Known:
         self._syns = 0
         self._timeout = (0, 0, 0)  # attempt, RTO, when
         self._allowed_bytes: int | None = None  # since a timeout, until something is heard
-        self._cwnd = 0  # at most, 0 before the handshake
-        self._ssthresh = 1 << 40
-        self._recover = 0  # what had been sent when either changed last; until that is acknowledged, neither tells much
         self._probed = (0, 0, 0)  # of the last zero-window probe: SEG.SEQ, when, how long after the one before
-        self._advances = False  # what was heard last acknowledges something, and reports nothing
 
     # -- what was agreed
 
@@ -163,27 +159,13 @@ class Known:
 
     def _on_ack(self, ack: int, wnd: int) -> None:
         una = unwrap(ack, self.una)
-        self._advances = False
         if una is None or una > self.nxt:
             return
-        if una > self.una:
-            self._grow(una - self.una)
-            self.una = una
-            self._advances = not (self.heard is not None and self.heard.options and self.heard.options.sack)
+        self.una = max(self.una, una)
         self.peer_edge = max(self.peer_edge, una + wnd)
         self.widest = max(self.widest, wnd)
         if wnd:
             self._probed = (0, 0, 0)
-
-    def _grow(self, acked_bytes: int) -> None:
-        """RFC 5681 3.1, as an upper bound; in slow start without its limit on what one ACK is worth."""
-        mss = self.mss
-        if not self._cwnd:
-            self._cwnd = mss if self._syns else initial_window(mss)
-        elif self._cwnd < self._ssthresh:
-            self._cwnd += acked_bytes
-        else:
-            self._cwnd += -(-mss * acked_bytes // self._cwnd)
 
     def _on_octets(self, seq: int, segment: Segment, before: int, after: int, now_ns: int) -> None:
         end, new = seq + segment.len, self.rcv
