@@ -1,8 +1,4 @@
-"""The search was wrong: a superpacket joined from pieces of two has the number of the first, and begins elsewhere.
-len=2896 Options(timestamps=(753223278, 2074025066))>
-
-Found by `tcpstack fuzz --seed 20004665 --cases 1`.
-"""
+"""The search was wrong: a superpacket joined from pieces of two has the number of the first, and begins elsewhere."""
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
