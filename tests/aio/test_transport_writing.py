@@ -92,8 +92,10 @@ async def test_writelines_queues_large_chunks_uncopied_and_sends_them_together(l
             client.transport.close()
             await server.until_call("lost")
     assert client.data == MEGABYTE[:5000] + b"smallmutable" + MEGABYTE[5000:10_000]
-    assert [segment.payload_len for segment in segments] == [10_012]
-    views = [view for view in segments[0].payload if isinstance(view, memoryview)]
+    sent, *again = segments
+    assert sent.payload_len == 10_012
+    assert all("probe" in each.reason or "retransmission" in each.reason for each in again)  # of a busy machine
+    views = [view for view in sent.payload if isinstance(view, memoryview)]
     assert [view.obj is chunk for view, chunk in zip(views, (chunks[0], None, chunks[4]), strict=True)] == [
         True, False, True,
     ]  # fmt: skip

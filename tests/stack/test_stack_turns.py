@@ -10,7 +10,7 @@ from tcpstack.core.connection import Connection
 from tcpstack.core.events import ConnectionClosed, SegmentIn, SegmentOut, StateChange
 from tcpstack.core.readiness import CLOSED, CONNECTED, EOF, READABLE, RESET, WRITABLE
 from tcpstack.core.segment import ACK, FIN, RST, SYN, Options
-from tcpstack.stack.stack import QUANTUM_BYTES, ROUNDS
+from tcpstack.stack.turns import QUANTUM_BYTES, ROUNDS
 from tcpstack.wire.dpkt_codec import encode
 from tcpstack.wire.packet import Packet
 from tests.network import MS, SECOND, Network, is_data, sent_by

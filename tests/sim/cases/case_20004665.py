@@ -2,7 +2,7 @@
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Attack, Case, Plan, Talk, play
+from tcpstack.sim.search import Case, Plan, Talk, play
 
 CASE = Case(
     seed=20_004_665,

@@ -17,9 +17,9 @@ def _in_part(name: str, text: str, *where: str, but: str) -> Requirement:
 
 
 EIGHT_CHECKS: tuple[Requirement, ...] = (
-    met("MUST-58", SECTION, "Acknowledgements are aggregated whenever possible.", "Stack._finish", "AckPolicy"),
+    met("MUST-58", SECTION, "Acknowledgements are aggregated whenever possible.", "Turns._finish", "AckPolicy"),
     met("MUST-59", SECTION, "All segments that are queued are processed before any of them is acknowledged.",
-        "Stack.on_packets"),
+        "Turns.on_packets"),
     met("SHLD-31", SECTION, "Segments beyond RCV.NXT are held for later.", "Reassembly"),
     # First, check sequence number.
     _met("seq-straddles", "First: of a segment that straddles old and new only the new part counts.",
