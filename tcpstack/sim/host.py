@@ -14,6 +14,7 @@ from ..device.base import Device
 from ..device.faults import FaultyDevice, Rule
 from ..stack.listener import Listener
 from ..stack.stack import Stack
+from ..wire.packet import Packet
 from .clock import Happening
 from .links import Interface
 
@@ -117,11 +118,17 @@ class SimHost:
         now_ns = self._clock.now_ns
         packets = self._device.receive(BATCH_PACKETS, now_ns)
         if packets:
-            self._in_turn = True
-            try:
-                self.stack.on_packets(packets, now_ns)
-            finally:
-                self._in_turn = False
+            self.take(packets)
+        else:
+            self._look_ahead()
+
+    def take(self, packets: Sequence[Packet]) -> None:
+        """The stack gets these packets now, past link and faults: what the link has brought, or somebody has forged."""
+        self._in_turn = True
+        try:
+            self.stack.on_packets(packets, self._clock.now_ns)
+        finally:
+            self._in_turn = False
         self._look_ahead()
 
     def _on_timer(self) -> None:
