@@ -189,13 +189,13 @@ class Host:
                 addresses.update(dict.fromkeys(await resolve(self.loop, each, families), each))
         if not addresses:
             raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} has a family that the stack has")
-        server = Server(
-            self._driver,
-            self._listen(addresses, port, config),
-            max(backlog, 1),
-            protocol_factory,
-            self._servers.pop,
-        )
+        return self.serve(self._listen(addresses, port, config), protocol_factory, backlog, start_serving)
+
+    def serve(
+        self, listeners: Sequence[Listener], protocol_factory: ProtocolFactory, backlog: int, start_serving: bool
+    ) -> Server:
+        """A server that accepts what these listeners, its own from now on, complete."""
+        server = Server(self._driver, listeners, max(backlog, 1), protocol_factory, self._servers.pop)
         self._servers[server] = None
         if start_serving:
             server.begin()

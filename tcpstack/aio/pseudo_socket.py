@@ -22,7 +22,7 @@ SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 _IPPROTO_TCP = socket.IPPROTO_TCP
 
 # Accepted and remembered, without effect on the engine: programs set them unasked and do not expect to fail.
-_REMEMBERED = frozenset(
+REMEMBERED = frozenset(
     (level, getattr(socket, name))
     for level, name in (
         (socket.SOL_SOCKET, "SO_REUSEADDR"),
@@ -35,23 +35,23 @@ _REMEMBERED = frozenset(
 )
 
 # Attributes of the connection, which go into each packet's IP header.
-_IP_FIELDS = {
+IP_FIELDS = {
     (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TOS): "traffic_class",
     (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TTL): "hop_limit",
     (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_TCLASS): "traffic_class",
     (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "hop_limit",
 }
 _ECN_BITS = 3
-_CORK = (_IPPROTO_TCP, getattr(socket, "TCP_CORK", 3))
-_USER_TIMEOUT = (_IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", 18))
+CORK = (_IPPROTO_TCP, getattr(socket, "TCP_CORK", 3))
+USER_TIMEOUT = (_IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", 18))
 
 # Of KeepAliveSettings.
-_KEEPALIVE = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): "on"} | {
+KEEPALIVE = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): "on"} | {
     (_IPPROTO_TCP, getattr(socket, name)): field
     for name, field in (("TCP_KEEPIDLE", "idle_ns"), ("TCP_KEEPINTVL", "interval_ns"), ("TCP_KEEPCNT", "probes"))
     if hasattr(socket, name)
 }
-_MAX_KEEPALIVE_S, _MAX_KEEPALIVE_PROBES = 32767, 127  # as Linux
+MAX_KEEPALIVE_S, MAX_KEEPALIVE_PROBES = 32767, 127  # as Linux
 
 
 def socket_address(address: bytes, port: int) -> SocketAddress:
@@ -131,13 +131,13 @@ class PseudoSocket:
         conn = self._conn
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             return int(conn is not None and conn.nodelay)
-        if conn is not None and (level, optname) == _CORK:
+        if conn is not None and (level, optname) == CORK:
             return int(conn.corked)
-        if conn is not None and (level, optname) == _USER_TIMEOUT:
+        if conn is not None and (level, optname) == USER_TIMEOUT:
             return conn.user_timeout_ns // MILLISECOND_NS
-        if conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
+        if conn is not None and (name := IP_FIELDS.get((self.family, level, optname))) is not None:
             return int(getattr(conn, name))
-        if (field := _KEEPALIVE.get((level, optname))) is not None:
+        if (field := KEEPALIVE.get((level, optname))) is not None:
             value = int(getattr(self._owner.keepalive, field))
             return -(-value // SECOND_NS) if field.endswith("_ns") else value
         if level == socket.SOL_SOCKET:
@@ -147,7 +147,7 @@ class PseudoSocket:
                 return int(socket.SOCK_STREAM)
             if optname == socket.SO_ACCEPTCONN:
                 return int(conn is None)
-        if (level, optname) in _REMEMBERED:
+        if (level, optname) in REMEMBERED:
             return self._remembered.get((level, optname), 0)
         raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
 
@@ -159,17 +159,17 @@ class PseudoSocket:
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             if self._set_nodelay is not None:
                 self._set_nodelay(bool(number))
-        elif (level, optname) == _CORK and self._set_corked is not None:
+        elif (level, optname) == CORK and self._set_corked is not None:
             self._set_corked(bool(number))
-        elif (level, optname) == _USER_TIMEOUT and self._set_user_timeout is not None:
+        elif (level, optname) == USER_TIMEOUT and self._set_user_timeout is not None:
             if not 0 <= number < 1 << 31:
                 raise OSError(errno.EINVAL, f"must be 0 to 2^31 - 1 ms, not {number}")
             self._set_user_timeout(number * MILLISECOND_NS or None)
-        elif self._conn is not None and (name := _IP_FIELDS.get((self.family, level, optname))) is not None:
+        elif self._conn is not None and (name := IP_FIELDS.get((self.family, level, optname))) is not None:
             self._set_ip_field(self._conn, name, number)
-        elif (field := _KEEPALIVE.get((level, optname))) is not None:
+        elif (field := KEEPALIVE.get((level, optname))) is not None:
             self._change_keepalive(field, number)
-        elif (level, optname) in _REMEMBERED:
+        elif (level, optname) in REMEMBERED:
             self._remembered[level, optname] = number
         else:
             raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
@@ -182,7 +182,7 @@ class PseudoSocket:
 
     def _change_keepalive(self, field: str, number: int) -> None:
         value: Any = number * SECOND_NS if field.endswith("_ns") else number
-        limit = _MAX_KEEPALIVE_PROBES if field == "probes" else _MAX_KEEPALIVE_S
+        limit = MAX_KEEPALIVE_PROBES if field == "probes" else MAX_KEEPALIVE_S
         if field == "on":
             value = bool(number)
         elif not 1 <= number <= limit:

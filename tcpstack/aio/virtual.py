@@ -368,6 +368,8 @@ class Simulation:
             # What they do at the end may need the network; what waits for connections to close needs them closed.
             await asyncio.wait(left, timeout=GRACE_S)
         if in_order:
+            for endpoint in list(self.loop.descriptors.values()):
+                endpoint.end()  # as a kernel closes those of a process that has ended
             # Each stays until all are done: who has acknowledged the last FIN may have to do so again.
             await asyncio.gather(*(host._drain(GRACE_S) for host in self.hosts.values()))
         # What the hosts' own end does to connections is not for the records: no program has asked for it.

@@ -24,9 +24,10 @@ from .driver import Driver
 from .host import Host
 from .server import ProtocolFactory, Server
 from .transport import TcpTransport
-from .virtual_names import CURRENT_HOST, Address, Entry, getaddrinfo, port_number
+from .virtual_names import CURRENT_HOST, Entry, getaddrinfo, port_number
 from .virtual_outside import Outside
-from .virtual_refusals import NotVirtual, RefusingLoop, refusal
+from .virtual_refusals import NotVirtual, refusal
+from .virtual_socket_loop import SocketLoop
 from .virtual_waiting import DeadlockError, InOrder, VirtualFuture, VirtualTask, Waiting, report, who_waits
 
 T = TypeVar("T")
@@ -57,10 +58,9 @@ class _Timer(asyncio.TimerHandle):
     _scheduled: bool
 
 
-class VirtualLoop(RefusingLoop):
+class VirtualLoop(SocketLoop):
     """An event loop whose time is `clock`'s (one of its own where None). Can be given to asyncio.Runner as factory.
 
-    names    the hosts' addresses by their names, for all who resolve
     urandom  "refused", or "seeded": os.urandom and what draws from it comes from the seed
     hidden   a coroutine whose task is to be in no report, and made by no task factory
 
@@ -78,7 +78,6 @@ class VirtualLoop(RefusingLoop):
     def __init__(self, clock: Clock | None = None, *, seed: int = 0, urandom: str = "refused") -> None:
         super().__init__()
         self.clock = clock if clock is not None else Clock()
-        self.names: dict[str, Sequence[Address]] = {}
         self.outside = Outside(self.clock, self.names, seed, self._refuse, urandom)
         self.hidden: Coroutine[Any, Any, Any] | None = None
         self._limit_ns: int | None = None
@@ -316,7 +315,7 @@ class VirtualLoop(RefusingLoop):
         *,
         ssl: object = None,
         family: int = 0,
-        sock: object = None,
+        sock: socket.socket | None = None,
         local_addr: tuple[str, int] | None = None,
         **ignored: object,
     ) -> tuple[TcpTransport, _ProtocolT]:
@@ -325,7 +324,10 @@ class VirtualLoop(RefusingLoop):
         Of asyncio's other arguments those that choose between addresses (happy_eyeballs_delay, interleave, flags,
         proto, all_errors) make no difference here, and those for TLS are of no use without `ssl`.
         """
-        self._check_plain(ssl, sock)
+        self._check_plain(ssl)
+        if sock is not None:
+            _check_alone(host, port)
+            return await self._transport_of(protocol_factory, sock)
         if port is None:
             raise ValueError("host and port was not specified and no sock specified")
         host = host or "localhost"
@@ -348,7 +350,7 @@ class VirtualLoop(RefusingLoop):
         port: int | str | bytes | None = None,
         *,
         family: int = 0,
-        sock: object = None,
+        sock: socket.socket | None = None,
         backlog: int = 100,
         ssl: object = None,
         start_serving: bool = True,
@@ -356,7 +358,10 @@ class VirtualLoop(RefusingLoop):
     ) -> Server:
         """On the host that the caller belongs to (aio.host.Host.create_server). Of asyncio's other arguments
         reuse_address, reuse_port, keep_alive and flags make no difference here."""
-        self._check_plain(ssl, sock)
+        self._check_plain(ssl)
+        if sock is not None:
+            _check_alone(host, port)
+            return self._server_of(protocol_factory, sock, backlog, start_serving)
         current = self._current_host("a server")
         if family and not host:
             host = "0.0.0.0" if family == socket.AF_INET else "::"
@@ -372,8 +377,7 @@ class VirtualLoop(RefusingLoop):
             )
         return current
 
-    def _check_plain(self, ssl: object, sock: object) -> None:
-        if ssl:
-            self._refuse("TLS", "its keys are the operating system's randomness; use plain connections")
-        if sock is not None:
-            self._refuse("sock=", "a real socket leads out of the simulation; give host and port")
+
+def _check_alone(host: object, port: object) -> None:
+    if host is not None or port is not None:
+        raise ValueError("host/port and sock can not be specified at the same time")

@@ -22,6 +22,7 @@ from ..sim.clock import EPOCH_NS, START_NS, Clock
 from .virtual_names import Address
 from .virtual_originals import exchange, original, original_method
 from .virtual_resolver import Resolver
+from .virtual_socket import REAL_NEW, REAL_SOCKET, new_socket
 
 MOST_READINGS = 1_000_000
 """A program that reads the clock so often without awaiting anything waits for time to pass, and it does not."""
@@ -57,7 +58,7 @@ _REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("_thread", ("start_new", "start_new_thread"), _THREADS),
     ("os", ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system"), _PROCESSES),
     ("_posixsubprocess", ("fork_exec",), _PROCESSES),
-    ("socket", ("socketpair", "fromfd", "create_connection", "create_server"), _SOCKETS),
+    ("socket", ("socketpair", "fromfd", "create_connection"), _SOCKETS),
     ("asyncio", ("new_event_loop",), "all programs are on the one loop whose time is virtual; use tasks"),
 )
 
@@ -68,7 +69,6 @@ _REFUSED_METHODS: tuple[tuple[str, str, str, str, str], ...] = (
     ("subprocess", "Popen", "__init__", "subprocess.Popen", _PROCESSES),
     ("concurrent.futures.process", "ProcessPoolExecutor", "__init__", "ProcessPoolExecutor", _PROCESSES),
     ("concurrent.futures.process", "ProcessPoolExecutor", "submit", "ProcessPoolExecutor.submit", _PROCESSES),
-    ("socket", "socket", "__init__", "socket.socket", _SOCKETS),
     ("ssl", "SSLContext", "wrap_socket", "ssl.SSLContext.wrap_socket", _TLS),
     ("ssl", "SSLContext", "wrap_bio", "ssl.SSLContext.wrap_bio", _TLS),
     ("selectors", "SelectSelector", "select", "selectors.SelectSelector.select", _AWAIT),
@@ -268,6 +268,7 @@ class Outside:
             found = original_method(module_name, class_name, name)
             if found is not None:
                 yield *found, self._refusal(what, remedy)
+        yield REAL_SOCKET, REAL_NEW, new_socket
         seed, wait = original_method("random", "Random", "seed"), original_method("threading", "Condition", "wait")
         if seed is not None:
             yield *seed, self._seeding(seed[1])

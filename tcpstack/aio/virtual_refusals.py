@@ -18,7 +18,7 @@ def refusal(what: str, remedy: str) -> NotVirtual:
 
 
 class RefusingLoop(asyncio.BaseEventLoop):
-    """An event loop without descriptors, sockets, processes and signals: their methods raise NotVirtual."""
+    """An event loop without descriptors, processes and signals: their methods raise NotVirtual."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,11 +55,9 @@ _REFUSED = {
     ("a descriptor", "nothing real can become readable here; use connections and streams"): (
         "add_reader", "add_writer", "connect_read_pipe", "connect_write_pipe",
     ),
-    ("a real socket", "use create_connection(), create_server() or the streams"): (
-        "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendto",
-        "sock_connect", "sock_accept", "sock_sendfile", "connect_accepted_socket",
+    ("UDP", "the simulated hosts speak TCP"): (
+        "create_datagram_endpoint", "sock_recvfrom", "sock_recvfrom_into", "sock_sendto",
     ),
-    ("UDP", "the simulated hosts speak TCP"): ("create_datagram_endpoint",),
     ("a Unix socket", "use a connection between simulated hosts"): ("create_unix_connection", "create_unix_server"),
     ("TLS", "its keys are the operating system's randomness; use plain connections"): ("start_tls",),
     ("a process", "make it a program on a simulated host"): ("subprocess_shell", "subprocess_exec"),

@@ -124,7 +124,7 @@ def _waiting(task: asyncio.Task[Any]) -> Waiting:
     public = [link for link in library if not any(part.startswith("_") for part in link.name.split("."))]
     if library:
         link = (public or library)[0]
-        awaits, detail = link.name, _shown(link.frame.f_locals.get("self"))
+        awaits, detail = link.name, _shown(link.frame.f_locals.get("sock", link.frame.f_locals.get("self")))
     else:
         awaits, detail = _future(getattr(task, "_fut_waiter", None))
     return Waiting(task.get_name(), task.host if isinstance(task, VirtualTask) else None, where, awaits, detail)

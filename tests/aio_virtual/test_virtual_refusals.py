@@ -50,6 +50,20 @@ POOL = concurrent.futures.ThreadPoolExecutor(1)
 POOL.submit(int).result()  # its thread runs already
 
 
+class OwnSocket(socket.socket):
+    pass
+
+
+def with_socket(attempt: Callable[[socket.socket], object]) -> None:
+    with socket.socket() as sock:
+        attempt(sock)
+
+
+def listen_and_accept(sock: socket.socket) -> None:
+    sock.listen()
+    sock.accept()
+
+
 BLOCKING: dict[str, Callable[[], Any]] = {
     "os.urandom()": lambda: os.urandom(1),
     "os.urandom": lambda: urandom_by_name(1),
@@ -91,7 +105,19 @@ BLOCKING: dict[str, Callable[[], Any]] = {
     "os.fork()": lambda: multiprocessing.get_context("fork").Process(target=print).start(),
     "_posixsubprocess.fork_exec()": lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
     "os.system()": lambda: os.system("true"),
-    "socket.socket": lambda: socket.socket(),
+    "socket.socket(), for UDP,": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "socket.socket(), of another family than AF_INET and AF_INET6,": lambda: socket.socket(socket.AF_UNIX),
+    "socket.socket(), for another protocol,": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW),
+    "socket.socket(fileno=0)": lambda: socket.socket(fileno=0),
+    "a socket of the class OwnSocket": lambda: OwnSocket(),
+    "socket.connect() of a blocking socket": lambda: with_socket(lambda sock: sock.connect(("10.0.0.2", 1))),
+    "socket.connect() of a blocking socket ": lambda: with_socket(lambda sock: sock.connect_ex(("10.0.0.2", 1))),
+    "socket.accept() of a blocking socket": lambda: with_socket(listen_and_accept),
+    "socket.recvfrom()": lambda: with_socket(lambda sock: sock.recvfrom(1)),
+    "socket.sendto()": lambda: with_socket(lambda sock: sock.sendto(b"", ("10.0.0.2", 1))),
+    "socket.sendfile()": lambda: with_socket(lambda sock: sock.sendfile(sys.stdin.buffer)),
+    "socket.recv() with flags": lambda: with_socket(lambda sock: sock.recv(1, socket.MSG_PEEK)),
+    "socket.sendmsg() with ancillary data": lambda: with_socket(lambda sock: sock.sendmsg([b""], [UNUSED])),
     "socket.socketpair()": lambda: socket.socketpair(),
     "socket.create_connection()": lambda: socket.create_connection(("127.0.0.1", 1)),
 }
@@ -113,15 +139,9 @@ def refused_by_the_loop() -> dict[str, Callable[[asyncio.AbstractEventLoop], Any
     methods: dict[str, Callable[[asyncio.AbstractEventLoop], Any]] = {
         "add_reader": lambda loop: loop.add_reader(0, print),
         "add_writer": lambda loop: loop.add_writer(0, print),
-        "sock_recv": lambda loop: loop.sock_recv(some_socket, 1),
-        "sock_recv_into": lambda loop: loop.sock_recv_into(some_socket, bytearray(1)),
         "sock_recvfrom": lambda loop: loop.sock_recvfrom(some_socket, 1),
         "sock_recvfrom_into": lambda loop: loop.sock_recvfrom_into(some_socket, bytearray(1)),
-        "sock_sendall": lambda loop: loop.sock_sendall(some_socket, b""),
         "sock_sendto": lambda loop: loop.sock_sendto(some_socket, b"", ("10.0.0.2", 1)),
-        "sock_connect": lambda loop: loop.sock_connect(some_socket, ("10.0.0.2", 1)),
-        "sock_accept": lambda loop: loop.sock_accept(some_socket),
-        "connect_accepted_socket": lambda loop: loop.connect_accepted_socket(nothing, some_socket),
         "create_datagram_endpoint": lambda loop: loop.create_datagram_endpoint(nothing),  # type: ignore[arg-type]
         "create_unix_connection": lambda loop: asyncio.open_unix_connection("/nowhere"),
         "create_unix_server": lambda loop: asyncio.start_unix_server(print, "/nowhere"),
@@ -159,11 +179,10 @@ def test_removing_what_cannot_be_there_is_as_asyncio_has_it(a: SimulatedHost):
     [
         (lambda: asyncio.open_connection("b", 80, ssl=True), "TLS"),
         (lambda: asyncio.start_server(print, port=80, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), "TLS"),
-        (lambda: asyncio.open_connection(sock=object()), "sock="),
-        (lambda: asyncio.start_server(print, sock=object()), "sock="),
+        (lambda: asyncio.get_running_loop().connect_accepted_socket(nothing, UNUSED, ssl=True), "TLS"),
     ],
 )
-def test_tls_and_ready_made_sockets_are_refused(a: SimulatedHost, attempt: Callable[[], Any], what: str):
+def test_tls_is_refused(a: SimulatedHost, attempt: Callable[[], Any], what: str):
     async def program() -> None:
         await attempt()
 
@@ -172,7 +191,52 @@ def test_tls_and_ready_made_sockets_are_refused(a: SimulatedHost, attempt: Calla
 
 
 @pytest.mark.parametrize(
-    "attempt", [lambda: asyncio.open_connection("b", 80), lambda: asyncio.start_server(print, port=80)]
+    "attempt",
+    [
+        lambda loop, sock: asyncio.open_connection(sock=sock),
+        lambda loop, sock: asyncio.start_server(print, sock=sock),
+        lambda loop, sock: loop.connect_accepted_socket(nothing, sock),
+        lambda loop, sock: loop.sock_connect(sock, ("10.0.0.2", 1)),
+        lambda loop, sock: loop.sock_accept(sock),
+        lambda loop, sock: loop.sock_recv(sock, 1),
+        lambda loop, sock: loop.sock_recv_into(sock, bytearray(1)),
+        lambda loop, sock: loop.sock_sendall(sock, b"!"),
+    ],
+)
+def test_socket_that_was_made_outside_is_refused(a: SimulatedHost, attempt: Callable[..., Any]):
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(ValueError, match="A Stream Socket was expected, got 7"):
+            await attempt(loop, 7)
+        await attempt(loop, outside)
+
+    with (
+        socket.socket() as outside,
+        pytest.raises(NotVirtual, match=r"^a socket that was made outside is not part of the simulation: make it in"),
+    ):
+        a.run(program())
+
+
+def test_number_of_a_simulated_socket_leads_nowhere(a: SimulatedHost):
+    async def program() -> None:
+        with socket.socket() as sock:
+            for call in (os.fstat, os.close, os.dup):
+                with pytest.raises(OSError, match=r"Errno 9\]"):
+                    call(sock.fileno())
+            with pytest.raises(OSError, match=r"Errno 9\]"):
+                socket.socket(fileno=sock.fileno() + 1)
+            asyncio.get_running_loop().add_reader(sock, print)
+
+    with pytest.raises(NotVirtual, match=r"^loop\.add_reader\(\), a descriptor"):
+        a.run(program())
+
+
+async def make_a_socket() -> None:
+    socket.socket()
+
+
+@pytest.mark.parametrize(
+    "attempt", [lambda: asyncio.open_connection("b", 80), lambda: asyncio.start_server(print, port=80), make_a_socket]
 )
 def test_program_on_no_host_is_told_to_start_on_one(sim: Simulation, attempt: Callable[[], Any]):
     async def program() -> None:
