@@ -112,7 +112,10 @@ class VirtualLoop(SocketLoop):
     ) -> asyncio.TimerHandle:
         if when == math.inf:
             return self._set_timer(None, callback, args, context)
-        return self._set_timer(round(max(when, 0) * SECOND_NS), callback, args, context)
+        when_ns = round(max(when, 0) * SECOND_NS)
+        if when_ns / SECOND_NS < when:
+            when_ns += 1  # or whoever sees that it is not yet time, and asks for the same time again, does so for ever
+        return self._set_timer(when_ns, callback, args, context)
 
     def _set_timer(
         self, when_ns: int | None, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None

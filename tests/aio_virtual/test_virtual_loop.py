@@ -39,6 +39,21 @@ def loop() -> Iterator[VirtualLoop]:
 # Time
 
 
+def test_timer_does_not_go_off_before_the_time_it_was_asked_for(loop: VirtualLoop):
+    """Who looks at the clock then, and asks again where it is too early (as aiohttp does), would do so for ever."""
+    moments = [1 + random.Random(1).random() * each for each in range(1, 200)]
+    early: list[float] = []
+
+    def look(when: float) -> None:
+        if loop.time() < when:
+            early.append(when)
+
+    for when in moments:
+        loop.call_at(when, look, when)
+    loop.run_until_complete(asyncio.sleep(201, loop.time()))
+    assert early == []
+
+
 def every_clock() -> list[float]:
     """In seconds."""
     return [
