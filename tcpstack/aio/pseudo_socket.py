@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -19,6 +20,8 @@ from ..stack.listener import Listener
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """As Python's sockets have it: (address, port), for IPv6 with flow label and scope, both 0 here."""
 
+_SO_LINGER = (socket.SOL_SOCKET, socket.SO_LINGER)
+_LINGER = struct.Struct("ii")
 _IPPROTO_TCP = socket.IPPROTO_TCP
 
 # Accepted and remembered, without effect on the engine: programs set them unasked and do not expect to fail.
@@ -67,13 +70,13 @@ class PseudoSocket:
     SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT act on the connection, through `set_keepalive`, or on the
     connections that the listener is still to accept. TCP_NODELAY, TCP_CORK and TCP_USER_TIMEOUT act on the connection,
     through `set_nodelay`, `set_corked` and `set_user_timeout`; so do IP_TOS and IP_TTL, for IPv6 IPV6_TCLASS and
-    IPV6_UNICAST_HOPS, but not on a listener, whose Config has what of them there is. Buffer
-    sizes and address reuse are accepted and remembered only. Any other option raises OSError(ENOPROTOOPT), as a kernel
-    without it would.
+    IPV6_UNICAST_HOPS, but not on a listener, whose Config has what of them there is. SO_LINGER with a time of 0 makes a
+    reset of the end of the connection. Buffer sizes and address reuse are accepted and remembered only. Any other
+    option raises OSError(ENOPROTOOPT), as a kernel without it would.
     """
 
     __slots__ = (
-        "_conn", "_owner", "_peername", "_remembered", "_set_corked", "_set_keepalive", "_set_nodelay",
+        "_conn", "_linger", "_owner", "_peername", "_remembered", "_set_corked", "_set_keepalive", "_set_nodelay",
         "_set_user_timeout", "_sockname",
     )  # fmt: skip
 
@@ -95,6 +98,7 @@ class PseudoSocket:
         self._set_user_timeout = set_user_timeout
         self._sockname = sockname
         self._peername = peername
+        self._linger = _LINGER.pack(0, 0)
         self._remembered: dict[tuple[int, int], int] = {}
 
     @property
@@ -108,6 +112,12 @@ class PseudoSocket:
     @property
     def proto(self) -> int:
         return _IPPROTO_TCP
+
+    @property
+    def resets(self) -> bool:
+        """Whether SO_LINGER has the connection end with a RST."""
+        on, seconds = _LINGER.unpack(self._linger)
+        return bool(on) and seconds == 0
 
     def fileno(self) -> int:
         """-1, as a closed socket's: there is no descriptor."""
@@ -124,6 +134,8 @@ class PseudoSocket:
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
         """The option's value; as bytes where `buflen` is given. OSError(ENOPROTOOPT) for an unknown one."""
+        if (level, optname) == _SO_LINGER:
+            return self._linger[:buflen] if buflen else _LINGER.unpack(self._linger)[0]
         value = self._option(level, optname)
         return value.to_bytes(4, "little")[:buflen] if buflen else value
 
@@ -155,6 +167,11 @@ class PseudoSocket:
         """Set an option (see the class). Raises OSError(ENOPROTOOPT) for an unknown one, EINVAL for a hop limit,
         traffic class, number of milliseconds (0: the Config's), of seconds (1 to 32767) or of probes (1 to 127) that is
         none. In a traffic class the two bits of ECN are not the user's, and ignored as on Linux."""
+        if (level, optname) == _SO_LINGER:
+            if isinstance(value, int) or len(value) < _LINGER.size:
+                raise OSError(errno.EINVAL, "SO_LINGER takes a struct linger: struct.pack('ii', on, seconds)")
+            self._linger = bytes(value[: _LINGER.size])
+            return
         number = value if isinstance(value, int) else int.from_bytes(value, "little")
         if (level, optname) == (_IPPROTO_TCP, socket.TCP_NODELAY):
             if self._set_nodelay is not None:

@@ -87,7 +87,7 @@ async def _send_mapped(flow: _Flow, fd: int, position: int, end: int) -> None:
 
     def look() -> None:
         if os.fstat(fd).st_size < end:
-            transport.abort()
+            transport.reset()
             raise OSError(errno.EIO, "the file was cut while it was being sent")
 
     while position < end:

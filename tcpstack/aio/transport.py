@@ -266,14 +266,24 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         self._closing = True
         if self._conn.unsent_bytes:
             self._conn.awaits_sent = True
-            if not self._eof_written:
+            if not (self._eof_written or self._lingers_not):
                 # Now, so that the FIN goes with the last text.
                 self._stack.shutdown(self._conn, self._driver.clock())
                 self._driver.after_activity()
         self._release_when_sent()
 
     def abort(self) -> None:
-        """Reset the connection now; what was queued is lost."""
+        """End the connection now. What was queued and is not sent yet is lost, and then the peer gets a RST: it must
+        not take what it has for all. Else it gets a FIN, as from a kernel, where programs close by this, too; and a
+        RST where text that arrived was not read (see `close`), or SO_LINGER asks for one."""
+        if self._detached or self._conn.error is not None or self._conn.unsent_bytes or self._lingers_not:
+            self._force_close(None)
+        else:
+            self._stack.close(self._conn, self._driver.clock())
+            self._end(None)
+
+    def reset(self) -> None:
+        """End the connection by a RST now; what was queued is lost. Not asyncio's: there it is SO_LINGER's."""
         self._force_close(None)
 
     # The driver's side
@@ -292,6 +302,10 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
         self._end(error)
 
     # What these use, in order of use
+
+    @property
+    def _lingers_not(self) -> bool:
+        return self._socket is not None and self._socket.resets
 
     def _peername(self) -> SocketAddress:
         flow = self._conn.flow
@@ -313,7 +327,8 @@ class TcpTransport(transports._FlowControlMixin, ConnectionUser):
             return
         error = conn.error
         if error is None:
-            self._stack.close(conn, self._driver.clock())
+            end = self._stack.abort if self._lingers_not else self._stack.close
+            end(conn, self._driver.clock())
         self._end(error)
 
     def _on_sent(self) -> None:

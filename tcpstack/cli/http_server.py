@@ -21,6 +21,7 @@ from typing import BinaryIO, NoReturn
 
 import h11
 
+from ..aio.transport import TcpTransport
 from .http_conditions import Unsatisfiable, not_modified, selected_range
 from .http_files import Document, Refused, Site, error_page
 
@@ -237,7 +238,11 @@ class _Conversation:
         return self.h11.send_with_data_passthrough(h11.Data(data=data)) or []  # type: ignore[arg-type]
 
     def _give_up(self) -> NoReturn:
-        self.writer.transport.abort()
+        transport = self.writer.transport
+        if isinstance(transport, TcpTransport):
+            transport.reset()  # what it has must not look like all of it
+        else:
+            transport.abort()
         raise ConnectionAbortedError("the file became shorter while it was sent")
 
     async def close_first(self) -> None:

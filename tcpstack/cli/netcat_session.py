@@ -8,6 +8,7 @@ import errno
 from collections.abc import Callable
 from typing import cast
 
+from ..aio.transport import TcpTransport
 from .descriptors import unwritable
 from .standard_streams import Input, Output
 
@@ -47,7 +48,7 @@ class Session(asyncio.Protocol):
         self._listening = listening
         self._idle_s = idle_s
         self._on_connected = on_connected
-        self._transport: asyncio.Transport | None = None
+        self._transport: TcpTransport | None = None
         self._input = Input(stdin, self._on_input, self._on_input_end)
         self._output = Output(stdout, self._on_output_drained, self._on_output_error)
         self._input_over = False
@@ -67,7 +68,7 @@ class Session(asyncio.Protocol):
                 timer.cancel()
         if self._transport is not None:
             if self._output.pending_bytes:
-                self._transport.abort()
+                self._transport.reset()
             else:
                 self._transport.close()
         self._output.close()
@@ -84,7 +85,7 @@ class Session(asyncio.Protocol):
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast(TcpTransport, transport)
         self._moved_at = self._heard_at = self._loop.time()
         if self._idle_s is not None:
             self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle, self._idle_s)
@@ -133,7 +134,7 @@ class Session(asyncio.Protocol):
         assert self._transport is not None
         if error is not None:
             # A part of a file must not look like all of it.
-            self._transport.abort()
+            self._transport.reset()
             self._end(OSError(error.errno, f"standard input cannot be read: {error.strerror}"))
             return
         self._input_over = True
@@ -150,7 +151,7 @@ class Session(asyncio.Protocol):
 
     def _on_output_error(self, error: OSError) -> None:
         assert self._transport is not None
-        self._transport.abort()
+        self._transport.reset()
         self._end(unwritable(error))
 
     # When it is over

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
 WAIT_S = 30.0
 """How long a test waits for what must happen before it fails."""
+
+
+def reset(transport: Any) -> None:
+    """End the connection by a RST, as a kernel's socket is made to."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class Recorder(asyncio.Protocol):

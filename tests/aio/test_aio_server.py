@@ -141,7 +141,7 @@ async def test_close_clients_and_abort_clients_end_the_connections(pair: Pair) -
     await eventually(lambda: len(server._transports) == 1)
     server.abort_clients()
     await aborted.until_call("lost")
-    assert isinstance(aborted.error, ConnectionResetError)
+    assert aborted.error is None  # nothing was lost
     server.close()
     async with asyncio.timeout(5):
         await server.wait_closed()

@@ -9,7 +9,7 @@ import pytest
 
 import tcpstack
 from tests.aio.conftest import Pair
-from tests.aio.recorder import eventually, turns
+from tests.aio.recorder import eventually, reset, turns
 
 BULK = random.Random(4).randbytes(5_000_000)
 
@@ -144,7 +144,7 @@ async def test_limit_bounds_readline(pair: Pair) -> None:
         reader, writer = await b.open_connection("10.9.0.1", 80, limit=1000)
         with pytest.raises(ValueError, match="limit"):
             await reader.readline()
-        writer.transport.abort()
+        reset(writer.transport)
 
 
 async def test_reset_reaches_the_stream_reader_and_drain(pair: Pair) -> None:
@@ -152,7 +152,7 @@ async def test_reset_reaches_the_stream_reader_and_drain(pair: Pair) -> None:
 
     async def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.transport.abort()
+        reset(writer.transport)
 
     async with await a.start_server(on_client, port=80):
         reader, writer = await b.open_connection("10.9.0.1", 80)

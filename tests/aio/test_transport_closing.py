@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import struct
 from typing import Any
 
 import pytest
@@ -142,6 +143,44 @@ async def test_abort_resets_the_peer_and_is_no_error_here(pair: Pair, join: Join
     assert isinstance(server.error, ConnectionResetError)
     assert not list(a.connections)
     assert not list(b.connections)
+
+
+async def test_abort_with_all_sent_ends_in_order_as_a_kernels_does(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    client.transport.write(b"all")
+    client.transport.abort()
+    assert client.transport.is_closing()
+    await client.until_call("lost")
+    await server.until_call("lost")
+    assert (bytes(server.data), server.error, client.error) == (b"all", None, None)
+    assert "eof" in server.calls
+
+
+async def test_abort_with_unread_text_resets_the_peer(join: Join) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    client.transport.pause_reading()
+    server.transport.write(b"unread")
+    await eventually(lambda: client.transport.get_extra_info("tcpstack")["readable_bytes"])
+    client.transport.abort()
+    await server.until_call("lost")
+    assert isinstance(server.error, ConnectionResetError)
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_so_linger_of_no_time_makes_the_end_a_reset(join: Join, end: str) -> None:
+    client, server = Recorder(), Recorder()
+    await join(client, server)
+    sock = client.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == struct.pack("ii", 1, 0)
+    client.transport.write(b"all")
+    getattr(client.transport, end)()
+    await client.until_call("lost")
+    await server.until_call("lost")
+    assert isinstance(server.error, ConnectionResetError)
+    assert (bytes(server.data), client.error) == (b"all", None)
 
 
 async def test_abort_while_close_waits_for_the_peer_ends_at_once(join: Join) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tcpstack.aio.transport import MAX_READ_BYTES
 from tests.aio.conftest import Join, Pair
-from tests.aio.recorder import BufferedRecorder, Recorder, eventually, turns
+from tests.aio.recorder import BufferedRecorder, Recorder, eventually, reset, turns
 
 MEGABYTE = random.Random(1).randbytes(1 << 20)
 
@@ -134,7 +134,7 @@ async def test_reset_while_paused_comes_after_the_text_once_reading_resumes(join
     server.transport.pause_reading()
     client.transport.write(b"last words")
     await eventually(lambda: server.transport.get_extra_info("tcpstack")["readable_bytes"] == 10)
-    client.transport.abort()
+    reset(client.transport)
     await eventually(lambda: server.transport.get_extra_info("tcpstack")["state"] == "CLOSED")
     await turns()
     assert server.calls == ["made"]
@@ -151,7 +151,7 @@ async def test_write_after_a_reset_that_waits_for_unread_text_ends_the_connectio
     server.transport.pause_reading()
     client.transport.write(b"last words")
     await eventually(lambda: server.transport.get_extra_info("tcpstack")["readable_bytes"] == 10)
-    client.transport.abort()
+    reset(client.transport)
     await eventually(lambda: server.transport.get_extra_info("tcpstack")["state"] == "CLOSED")
     server.transport.write(b"answer")
     await server.until_call("lost")
@@ -162,7 +162,7 @@ async def test_reset_with_nothing_unread_is_reported_while_paused(join: Join) ->
     client, server = Recorder(), Recorder()
     await join(client, server)
     server.transport.pause_reading()
-    client.transport.abort()
+    reset(client.transport)
     await server.until_call("lost")
     assert isinstance(server.error, ConnectionResetError)
 

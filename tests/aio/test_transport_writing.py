@@ -15,7 +15,7 @@ import tcpstack
 from tcpstack.core.events import Event, SegmentOut
 from tcpstack.core.segment import Segment
 from tests.aio.conftest import Join
-from tests.aio.recorder import Recorder, eventually, turns
+from tests.aio.recorder import Recorder, eventually, reset, turns
 
 MEGABYTE = random.Random(2).randbytes(1 << 20)
 
@@ -140,7 +140,7 @@ async def test_writelines_on_a_connection_that_has_died_is_dropped(join: Join) -
     client.transport.pause_reading()
     server.transport.write(b"unread")
     await eventually(lambda: client.transport.get_extra_info("tcpstack")["readable_bytes"])
-    server.transport.abort()
+    reset(server.transport)
     await eventually(lambda: client.transport.get_extra_info("tcpstack")["state"] == "CLOSED")
     client.transport.writelines([b"a", b"b"])
     await client.until_call("lost")

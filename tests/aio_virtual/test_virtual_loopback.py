@@ -13,6 +13,7 @@ import pytest
 from tcpstack.aio import virtual_loop
 from tcpstack.aio.virtual import SimulatedHost, Simulation
 from tcpstack.core.events import Event
+from tests.aio.recorder import reset
 from tests.aio_virtual.programs import echo, echo_client
 
 
@@ -178,7 +179,7 @@ def test_other_end_hears_of_a_reset_whoever_makes_it(a: SimulatedHost, end: str)
         server = await asyncio.start_server(on_client, "127.0.0.1", 80, start_serving=end != "handshake")
         if end == "client":
             _, writer = await asyncio.open_connection("127.0.0.1", 80)
-            writer.transport.abort()
+            reset(writer.transport)
         elif end == "factory":
             with pytest.raises(ZeroDivisionError):
                 await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", 80)

@@ -159,7 +159,7 @@ async def test_reset_ends_it_after_what_had_arrived(talk: Talk) -> None:
     await talk.begin()
     talk.writer.write(b"last words")
     await turns()
-    talk.writer.transport.abort()
+    talk.writer.transport.reset()
     assert await talk.over() is None
     assert isinstance(talk.session.lost, ConnectionResetError)
     assert talk.read() == b"last words"
