@@ -69,6 +69,7 @@ class Driver:
         self.stack = stack
         self.device = device
         self.loop = loop
+        self._exact: bool = getattr(loop, "exact", False)  # in virtual time
         self.clock = clock
         self.closed: asyncio.Future[DeviceError | None] = loop.create_future()
         self._context = contextvars.copy_context()
@@ -270,7 +271,10 @@ class Driver:
             self._timer.cancel()
         self._armed_ns = deadline_ns
         # In whole milliseconds, rounded up: uvloop rounds to them, and down would mean to spin until it is time.
-        wait_s = -(-wait_ns // 1_000_000) / 1000
+        if wait_ns < 1_000_000 and self._exact:
+            wait_s = wait_ns / 1e9
+        else:
+            wait_s = -(-wait_ns // 1_000_000) / 1000
         self._timer = self.loop.call_later(wait_s, self._on_timer, context=self._context)
 
     def _send(self, packet: Packet, now_ns: int) -> bool:

@@ -29,6 +29,7 @@ from ..device.fault_lists import rules_of
 from ..device.faults import Rule
 from ..device.pipe import Line
 from ..sim.clock import Clock
+from ..sim.host import LOOPBACK_DELAY_NS
 from ..sim.network import Interface, Link, Network, Router
 from ..wire.codec import Codec
 from ..wire.objects import OBJECTS
@@ -82,6 +83,7 @@ class SimulatedHost(Host):
             packet_ids=network.next_packet_id,
         )
         self._stack.check_route = self._check_route
+        self._stack.loopback_delay_ns = LOOPBACK_DELAY_NS
 
     def spawn(self, program: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start a program here. Whatever it starts in turn belongs to this host as well."""

@@ -70,6 +70,8 @@ class VirtualLoop(SocketLoop):
     is awaited, `run_until_complete` raises DeadlockError.
     """
 
+    exact = True
+    """Timers go off to the nanosecond."""
     _ready: deque[asyncio.Handle]
     _stopping: bool
     _thread_id: int | None

@@ -120,6 +120,13 @@ class Connection(TransmissionControlBlock):
             if news and sender.una > sender.iss:
                 self._acks.owe("URG: urgent text waits to be sent")  # where it does: else this goes with the text
 
+    def acknowledge_now(self) -> bool:
+        """An acknowledgement that was to wait leaves with the next transmit. Whether there was one."""
+        waits = self._acks.timer_ns != NEVER
+        if waits:
+            self._acks.on_timer()
+        return waits
+
     # ------------------------------------------------------------------ 3.10.3 RECEIVE
 
     def receive(self, max_bytes: int, now_ns: int) -> list[Buffer]:

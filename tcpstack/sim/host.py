@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .network import Network
 
 BATCH_PACKETS = 64
+LOOPBACK_DELAY_NS = 10_000
+"""What a host sends to itself takes so long, as it does on a machine: who asks himself again and again would otherwise
+do so for ever at one instant."""
 
 
 class SimHost:
@@ -57,6 +60,7 @@ class SimHost:
             codec=network.codec,
             packet_ids=network.next_packet_id,
         )
+        self.stack.loopback_delay_ns = LOOPBACK_DELAY_NS
         self.stack.offload = self._device.offload
         self.stack.send_packet = self._device.send
         self._device.on_ready = self._schedule_turn

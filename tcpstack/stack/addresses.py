@@ -13,6 +13,8 @@ LOOPBACK = {4: bytes((127, 0, 0, 1)), 16: bytes(15) + b"\1"}
 """What a host calls itself, by the octets of an address. All of 127.0.0.0/8 is loopback."""
 UNSPECIFIED = {4: bytes(4), 16: bytes(16)}
 """All addresses of a family to whoever listens; this host itself to whoever connects."""
+MAPPED = bytes(10) + b"\xff\xff"
+"""How an IPv6 address begins that stands for an IPv4 one (RFC 4291 2.5.5.2)."""
 _V4_NO_HOST = frozenset((127, *range(224, 240)))  # first octets of loopback and multicast
 
 
@@ -96,11 +98,12 @@ class Addresses:
 
 
 def _is_no_host(address: bytes) -> bool:
-    """Whether the address is multicast, unspecified or loopback."""
+    """Whether the address is multicast, unspecified, loopback, or an IPv4 one in the form of an IPv6 one, which has no
+    place on the wire."""
     if len(address) == 4:
         return address[0] in _V4_NO_HOST or address == UNSPECIFIED[4]
     host = ip_address(address)
-    return host.is_multicast or host.is_unspecified or host.is_loopback
+    return host.is_multicast or host.is_unspecified or host.is_loopback or address.startswith(MAPPED)
 
 
 def is_loopback(address: bytes) -> bool:
@@ -109,14 +112,15 @@ def is_loopback(address: bytes) -> bool:
 
 
 def packed_address(address: Address) -> bytes:
-    """A user's address as octets. Raises TypeError for what is no address, ValueError for text that names none."""
+    """A user's address as octets; an IPv4 one where that stands in the form of an IPv6 one, as on Linux. Raises
+    TypeError for what is no address, ValueError for text that names none."""
     if type(address) is bytes and len(address) in (4, 16):
-        return address
+        return address[12:] if address.startswith(MAPPED) and len(address) == 16 else address
     if not isinstance(address, (bytes, str, IPv4Address, IPv6Address)):
         raise TypeError(
             f'an address must be text such as "10.9.0.1", 4 or 16 octets, or an address object, not {address!r}'
         )
-    return ip_address(address).packed
+    return packed_address(ip_address(address).packed)
 
 
 def check_port(port: int, lowest: int, name: str) -> None:

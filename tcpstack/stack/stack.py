@@ -28,6 +28,7 @@ class Stack(Turns):
     send_packet  set by the driver: takes each (packet, now_ns) that leaves
     notify       set by the driver: takes (connection, readiness mask), never from inside a user call
     check_route  set by a simulation: raises OSError where nothing leads to an address
+    loopback_delay_ns  set by a simulation: how long it takes what the stack sends to itself
     queue_bytes  octets that the device's queue bears, where it is what bounds a window
     codec        turns packets into segments and back; packet_ids numbers the packets that leave
     counters     what arrived and was not for a connection, by reason; and refusals
@@ -153,6 +154,15 @@ class Stack(Turns):
     def has_connections(self) -> bool:
         """Whether there are live connections; costs the same however many."""
         return bool(self._connections or self._loopback.connections)
+
+    @property
+    def loopback_delay_ns(self) -> int:
+        """How long it takes what the stack sends to itself."""
+        return self._loopback.delay_ns
+
+    @loopback_delay_ns.setter
+    def loopback_delay_ns(self, delay_ns: int) -> None:
+        self._loopback.delay_ns = delay_ns
 
     @property
     def syn_records(self) -> int:

@@ -126,13 +126,27 @@ class Turns:
         try:
             for thing in self._deadlines.due(now_ns):
                 if isinstance(thing, Connection):
-                    self._mark(thing, thing.on_timer(now_ns))
+                    if self._loopback.connections and self._is_to_hear_of_itself(thing):
+                        self._deadlines.arm(thing)
+                    else:
+                        self._mark(thing, thing.on_timer(now_ns))
                 else:
                     thing.on_timer(now_ns)
                     self._deadlines.arm(thing)
         finally:
             self._busy = False
         self._finish(now_ns)
+
+    def _is_to_hear_of_itself(self, connection: Connection) -> bool:
+        """Whether the answer to the connection is on its way, or leaves in this turn, delayed no longer: then nothing is
+        late but this process, and no timer's time has come."""
+        local, lport, remote, rport = connection.flow
+        other_end = self._loopback.connections.get((remote, rport, local, lport))
+        if other_end is None or other_end is connection:
+            return False
+        if other_end.acknowledge_now():
+            self._dirty[other_end] = None
+        return other_end in self._dirty or self._loopback.is_to_hear(connection)
 
     # ------------------------------------------------------------------ a segment finds its place
 

@@ -50,11 +50,11 @@ async def on_localhost(
         ("", "127.0.0.9", ("127.0.0.9", "127.0.0.1")),
     ],
 )
-def test_server_and_client_on_one_host_find_each_other_in_no_time(a: SimulatedHost, serve_on, connect_to, addresses):
+def test_server_and_client_on_one_host_find_each_other_soon(a: SimulatedHost, serve_on, connect_to, addresses):
     async def program() -> None:
         began = time.monotonic()
         assert await on_localhost(serve_on, connect_to) == addresses
-        assert time.monotonic() == began
+        assert 0 < time.monotonic() - began < 0.01
 
     a.run(program())
 
@@ -65,13 +65,13 @@ def test_host_without_a_link_has_its_loopback():
         assert alone.run(on_localhost(serve_on, serve_on)) == (own, own)
 
 
-def test_megabytes_cross_the_loopback_in_no_time(a: SimulatedHost):
+def test_megabytes_cross_the_loopback_in_milliseconds(a: SimulatedHost):
     text = bytes(range(256)) * 20_000
 
     async def program() -> None:
         began = time.monotonic()
         await on_localhost("127.0.0.1", "127.0.0.1", text)
-        assert time.monotonic() == began
+        assert time.monotonic() - began < 0.01
 
     a.run(program())
 
@@ -105,7 +105,7 @@ def test_port_on_localhost_where_nobody_listens_is_refused_at_once(a: SimulatedH
         began = time.monotonic()
         with pytest.raises(ConnectionRefusedError, match=r"Connect call failed \('127\.0\.0\.1', 80\)"):
             await asyncio.open_connection("127.0.0.1", 80)
-        assert time.monotonic() == began
+        assert round(time.monotonic() - began, 6) == 0.00002  # there and back
 
     a.run(program())
 
@@ -246,7 +246,7 @@ def chatter(clients: int, exchanges: int, waiting_s: float | None = None):
 @pytest.mark.parametrize("clients", [1, 12])
 def test_exchanges_are_no_polling_however_many(a: SimulatedHost, monkeypatch, clients: int):
     monkeypatch.setattr(virtual_loop, "SPIN_TURNS", 100)
-    assert a.run(chatter(clients, exchanges=100)) == 0
+    assert a.run(chatter(clients, exchanges=100)) < 0.01
 
 
 def test_exchange_without_end_is_ended_by_the_programs_own_timeout(a: SimulatedHost, monkeypatch):

@@ -108,6 +108,16 @@ def test_established_user_timeout_made_longer_lets_it_live() -> None:
     assert connection.state == st.CLOSED
 
 
+def test_timer_that_a_shorter_user_timeout_had_cut_is_whole_again_under_a_longer_one() -> None:
+    host, connection = established()
+    host.send(connection, b"x")
+    host.stack.set_user_timeout(connection, 10 * MS, host.now_ns)
+    host.stack.set_user_timeout(connection, None, host.now_ns)
+    assert host.wait(150 * MS) == []
+    assert connection.state == st.ESTABLISHED
+    assert connection.status()["timeouts"] == 0
+
+
 def test_user_timeout_of_nothing_is_refused_and_none_is_the_configs() -> None:
     host, connection = established(Config(r2_ns=5 * SECOND))
     connection.set_user_timeout(9 * SECOND, host.now_ns)

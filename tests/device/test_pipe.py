@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -126,13 +127,14 @@ def test_order_is_kept_and_times_are_those_of_the_line(
     runs = []
     for _ in range(2):
         wire: Pipe[int] = Pipe(line, random.Random(seed).randrange)
-        now_ns = done_ns = 0
+        now_ns = 0
+        done_ns = Fraction(0)
         earliest = []
         for n, (gap_ns, size) in enumerate(puts):
             now_ns += gap_ns
             assert wire.put(n, size, now_ns)
-            done_ns = max(now_ns, done_ns) + (size * 8_000_000_000 // rate_bps if rate_bps else 0)
-            earliest.append(done_ns + delay_ns)
+            done_ns = max(Fraction(now_ns), done_ns) + (Fraction(size * 8_000_000_000, rate_bps) if rate_bps else 0)
+            earliest.append(math.floor(done_ns) + delay_ns)
         arrived = arrivals(wire)
         assert [n for _, n in arrived] == list(range(len(puts)))
         latest_ns = 0

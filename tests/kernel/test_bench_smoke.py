@@ -14,7 +14,7 @@ from tools.bench import chart
 from tools.bench.kernel_peer import MEASUREMENTS
 from tools.bench.peers import Installed
 from tools.bench.report import ROWS, TABLES, groups, render
-from tools.bench.session import MEMORY, NAMES, SERVERS, BenchError, Outcome, Plan, Server, run
+from tools.bench.session import MEMORY, NAMES, SERVERS, SIMULATION, BenchError, Outcome, Plan, Server, run
 
 pytestmark = pytest.mark.tun
 PROJECT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_measurement_gives_sane_figures(outcome, name, server):
 
 def test_everything_is_measured(outcome):
     assert set(outcome.series) == set(PAIRS)
-    assert {name for name, _ in PAIRS} | {MEMORY} == set(NAMES) >= set(MEASUREMENTS)
+    assert {name for name, _ in PAIRS} | {MEMORY, SIMULATION} == set(NAMES) >= set(MEASUREMENTS)
     assert not outcome.failures
 
 

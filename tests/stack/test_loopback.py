@@ -396,3 +396,32 @@ def test_each_segment_is_traced_once_at_each_end_with_its_number_and_reason(host
     assert len({event.segment.packet_id for event in left}) == len(left) > 3
     assert all(event.segment.reason for event in left)
     assert all(event.flow == (e.dst, e.dport, e.src, e.sport) for event in came for e in (event.segment,))
+
+
+@pytest.mark.parametrize("sack", [True, False])
+def test_process_that_stands_still_is_no_reason_for_a_timer_of_a_connection_to_ourselves(sack: bool) -> None:
+    """Nothing but this process can be late: the answer is here already, or about to leave."""
+    host = Alone(config=Config(sack=sack))
+    client, server = host.pair()
+    host.stack.set_user_timeout(client, SECOND_NS // 3, host.now_ns)
+    for text in (b"one", b"two", bytes(200_000)):
+        host.stack.send(client, text, host.now_ns)
+        host.now_ns += SECOND_NS
+        host.settle()
+        assert host.text(server) == text
+        host.now_ns += SECOND_NS
+        host.settle()
+    assert states(client, server) == ["ESTABLISHED"] * 2
+    assert (client.retransmitted, client.status()["timeouts"]) == (0, 0)
+
+
+def test_what_we_send_to_ourselves_can_take_its_time() -> None:
+    host = Alone()
+    host.stack.loopback_delay_ns = 10_000
+    listener = host.listen()
+    client = host.connect("127.0.0.1")
+    assert client.state == st.SYN_SENT
+    assert host.stack.deadline_ns == T + 10_000
+    host.settle(seconds=0.00003)
+    assert client.state == st.ESTABLISHED
+    assert listener.accept() is not None

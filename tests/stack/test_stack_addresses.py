@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from tcpstack.core.segment import ACK, SYN, Segment
+from tcpstack.stack.addresses import Addresses, packed_address
 from tcpstack.stack.ports import FIRST, LAST
 from tcpstack.stack.stack import Stack
 from tests.network import START_NS, Network, is_syn, is_syn_ack
@@ -245,3 +246,11 @@ def test_connections_one_after_another_start_at_numbers_that_do_not_overlap() ->
     numbers = [c.segment.seq for c in net.crossings if is_syn(c)]
     assert [(b - a) % (1 << 32) for a, b in itertools.pairwise(numbers)] == [255_000, 255_000]
     assert len({c.segment.seq for c in net.crossings if is_syn_ack(c)}) == 3
+
+
+def test_ipv4_address_in_the_form_of_an_ipv6_one_is_the_ipv4_address_to_users_and_no_host_on_the_wire() -> None:
+    assert packed_address("::ffff:10.0.0.1") == packed_address(bytes(10) + b"\xff\xff\x0a\0\0\1") == b"\x0a\0\0\1"
+    own = Addresses(("10.0.0.1/24", "fd00::1/64"))
+    for mapped in ("127.0.0.1", "10.0.0.1", "10.0.0.9"):
+        source = bytes(10) + b"\xff\xff" + packed_address(mapped)
+        assert own.refusal(packed_address("fd00::1"), source) == "martian_source"

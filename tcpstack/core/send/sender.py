@@ -127,9 +127,11 @@ class Sender:
         """How long text may go unacknowledged, what is outstanding included. A SYN has a limit of its own."""
         self.r2_ns = r2_ns
         if self.una > self.iss:
+            # A timer that the limit so far had cut short starts anew: what it would have been is forgotten.
+            cut = self.timer_ns == self._una_since_ns + self._limit_ns
             self._limit_ns = r2_ns
             if self.timer_ns != NEVER:
-                self._arm(now_ns, max(self.timer_ns - now_ns, 0))
+                self._arm(now_ns, self.rtt.rto_ns if cut else max(self.timer_ns - now_ns, 0))
 
     # -- the handshake
 
