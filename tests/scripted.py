@@ -75,7 +75,7 @@ class Scripted:
         self.stack = Stack(
             ("10.0.0.1/24", "fd00::1/64"), mtu=mtu, config=config, random=Random(1), tracer=self.events.append
         )
-        self.stack._isn = KnownIsn(iss)
+        self.stack.isn = KnownIsn(iss)
         self.stack.send_packet = self._took
         self.stack.notify = lambda connection, mask: self.told.append((connection, mask))
 

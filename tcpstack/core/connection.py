@@ -313,6 +313,8 @@ class Connection(TransmissionControlBlock):
 
     def _answer_unacceptable(self, segment: Segment, seq: int | None, reason: str, now_ns: int) -> None:
         flags = segment.flags
+        if flags & ACK and seq is not None and seq < self._receiver.nxt:
+            self._output.taken = unwrap(segment.ack, self._sender.una) or 0
         if (segment.payload_len or flags & FIN) and not flags & SYN:
             receiver = self._receiver
             if receiver.reports and segment.payload_len and seq is not None and seq < receiver.nxt:

@@ -17,11 +17,13 @@ class Output:
     """Joins what the two halves have to say into segments.
 
     `syn_flags` (SYN, or SYN | ACK) with `syn_reason` asks for our SYN to leave, once; `syn_options` go with it.
-    `timestamps` go with all that leaves later, where they have been negotiated.
+    `timestamps` go with all that leaves later, where they have been negotiated. `taken` is what the last unacceptable
+    segment acknowledged, as far as that is known: 0 before there was one.
     """
 
     __slots__ = (
-        "_acks", "_controls", "_flow", "_receiver", "_sender", "syn_flags", "syn_options", "syn_reason", "timestamps"
+        "_acks", "_controls", "_flow", "_receiver", "_sender", "syn_flags", "syn_options", "syn_reason", "taken",
+        "timestamps",
     )  # fmt: skip
 
     def __init__(self, flow: FourTuple, sender: Sender, receiver: Receiver, acks: AckPolicy) -> None:
@@ -33,6 +35,7 @@ class Output:
         self.syn_flags = 0
         self.syn_reason = ""
         self.syn_options: SegmentOptions | None = None
+        self.taken = 0
         self.timestamps: Timestamps | None = None
 
     def control(self, segment: Segment) -> None:
@@ -143,10 +146,11 @@ class Output:
 
     def _ack_seq(self) -> int:
         # Deviates from the RFC's <SEQ=SND.NXT>: never beyond the peer's window, as Linux. A probe octet moves SND.NXT
-        # past a closed window, and an ACK or RST that stands there is unacceptable: the peer would not hear it.
+        # past a closed window, and an ACK or RST that stands there is unacceptable: the peer would not hear it. Unless
+        # it has taken that octet, and we refuse to hear so: two such ends would refuse each other's ACKs for ever.
         sender = self._sender
         nxt, una = sender.nxt, sender.una
-        if nxt - una <= sender.wnd:
+        if nxt - una <= sender.wnd or nxt == self.taken:
             return nxt
         first = max(una, min(sender.iss + 1, nxt))  # the SYN takes no room in the window
         return max(una + sender.wnd, first)

@@ -30,6 +30,7 @@ class Stack(Turns):
     check_route  set by a simulation: raises OSError where nothing leads to an address
     loopback_delay_ns  set by a simulation: how long it takes what the stack sends to itself
     queue_bytes  octets that the device's queue bears, where it is what bounds a window
+    isn          begins each connection's numbers and timestamps; a simulation may want others
     codec        turns packets into segments and back; packet_ids numbers the packets that leave
     counters     what arrived and was not for a connection, by reason; and refusals
     """
@@ -69,8 +70,8 @@ class Stack(Turns):
             f"{ip_address(target)} port {rport}",
         )
         flow = (source, lport, target, rport)
-        iss = self._isn.choose(flow, now_ns)
-        stamps = Timestamps(self._isn.timestamp_offset(flow))
+        iss = self.isn.choose(flow, now_ns)
+        stamps = Timestamps(self.isn.timestamp_offset(flow))
         mtu, bounds = self._mtu_towards(target), self._bounds_towards(target)
         connection = Connection(flow, config or self.config, iss, mtu, self.tracer, *bounds, stamps)
         self._add(connection)

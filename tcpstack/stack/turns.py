@@ -75,14 +75,14 @@ class Turns:
         self._codec = codec
         self._next_packet_id = packet_ids
         self._random = random or SystemRandom()
-        self._isn = InitialSequenceNumbers(self._random.randbytes(16))
+        self.isn = InitialSequenceNumbers(self._random.randbytes(16))
         self._deadlines: Deadlines[Connection | Unclaimed | Loopback] = Deadlines()
         self._connections: dict[FourTuple, Connection] = {}  # but for those to ourselves
         self._loopback = Loopback(tracer, packet_ids, self._deadlines.arm, self._on_looped)
         self._to_device: Emit = self._emit  # one for all connections
         self._unclaimed = Unclaimed(
-            self._mtu_towards, self.config, self.counters, tracer, self._choose_iss, self._isn.timestamp_offset,
-            self._emit_unclaimed, self._establish,
+            self._mtu_towards, self.config, self.counters, tracer, self._choose_iss,
+            lambda flow: self.isn.timestamp_offset(flow), self._emit_unclaimed, self._establish,
         )  # fmt: skip
         self._listeners = self._unclaimed.listeners
         self._records = self._unclaimed.records
@@ -309,7 +309,7 @@ class Turns:
             self.tracer(ConnectionClosed(now_ns, c.flow, *totals, c.opened_ns, error))
 
     def _choose_iss(self, flow: FourTuple, floor: int | None, now_ns: int) -> int:
-        return self._isn.choose(flow, now_ns) if floor is None else self._isn.choose_beyond(flow, floor, now_ns)
+        return self.isn.choose(flow, now_ns) if floor is None else self.isn.choose_beyond(flow, floor, now_ns)
 
     def _mtu_towards(self, remote: bytes) -> int:
         return LOOPBACK_MTU if self._own.is_here(remote) else self.mtu

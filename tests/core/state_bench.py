@@ -34,7 +34,7 @@ class Bench:
         config = Config(receive_buffer_bytes=OUR_BUFFER, delayed_ack_ns=0, window_scaling=False)
         addresses = ("10.0.0.1/24", "fd00::1/64")
         self.stack = Stack(addresses, config=config, random=Random(1), tracer=self.traced.append)
-        self.stack._isn = KnownIsn(iss)
+        self.stack.isn = KnownIsn(iss)
         self.stack.send_packet = self.took
         self.stack.notify = self.notify
         self.listener = self.stack.listen(LISTENING, backlog=1 << 30)

@@ -406,3 +406,18 @@ def test_established_window_shrunk_under_what_is_outstanding_leaves_it_to_the_re
     assert [(sent.segment.payload_len, sent.reason) for sent in host.sent[count:]] == [
         (540, "retransmission: timeout"), (540, "retransmission: timeout"),
     ]  # fmt: skip
+
+
+def test_probe_that_the_peer_has_taken_lets_an_ack_stand_behind_it() -> None:
+    """Two ends that have probed each other's closed windows, with their updates lost, would refuse each other's ACKs
+    for ever: found by the search."""
+    host = Scripted()
+    connection = host.established(wnd=0)
+    host.send(connection, b"text")
+    host.wait(1 * SECOND)
+    assert connection.status()["unacknowledged_bytes"] == 1, "the probe"
+    host.hear(host.segment(ACK, IRS + 1, ISS + 1, wnd=0, text=b"p"))
+    assert host.sent[-1].segment.seq == ISS + 1, "the peer's window is closed"
+    host.hear(host.segment(ACK, IRS + 1, ISS + 2, wnd=3000))
+    assert host.sent[-1].reason == "ACK: segment outside the window"
+    assert host.sent[-1].segment.seq == ISS + 2

@@ -14,8 +14,8 @@ TOP = 1 << 32
 
 def wrapping(net: Network, a: int, b: int) -> Network:
     """`a` and `b`: how many numbers before the wrap each end's ISN is."""
-    net.a._isn = KnownIsn(TOP - a)
-    net.b._isn = KnownIsn(TOP - b)
+    net.a.isn = KnownIsn(TOP - a)
+    net.b.isn = KnownIsn(TOP - b)
     return net
 
 

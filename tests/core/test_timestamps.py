@@ -127,7 +127,7 @@ def test_simultaneous_open_agrees_on_them(host: Scripted) -> None:
 
 
 def test_clock_of_a_connection_is_its_own_and_goes_on_in_the_next_of_its_name(host: Scripted) -> None:
-    isn = host.stack._isn
+    isn = host.stack.isn
     one, other = (bytes(4), 1, bytes(4), 2), (bytes(4), 1, bytes(4), 3)
     assert isn.timestamp_offset(one) == isn.timestamp_offset(one) != isn.timestamp_offset(other)
     assert isn.timestamp_offset(one) != isn._hash(one, b"ISN")  # which everybody who connects is told

@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 
 from tcpstack.cli import fuzz, main
+from tcpstack.core import state as st
+from tcpstack.core.connection import Connection
 from tcpstack.core.receive.acks import AckPolicy
 from tcpstack.core.receive.receiver import Receiver
+from tcpstack.core.segment import ACK
 from tcpstack.core.send.sender import Sender
 from tcpstack.sim.search import Attack, Case, Plan, Talk, Violation, draw_case, play, shrink
 
 CASES = Path(__file__).parent / "cases"
 SLICE_SECONDS = 10
+PLANTED_CASES = 160
+"""In which each planted bug is found: three times what the last of them needs."""
 
 
 def play_kept(directory):
@@ -108,9 +113,36 @@ def plant_impatience(monkeypatch):
     monkeypatch.setattr(Sender, "_arm", lambda self, now_ns, after_ns: real(self, now_ns, after_ns // 100))
 
 
+def plant_acknowledgements_of_acknowledgements(monkeypatch):
+    """A war of ACKs."""
+    real = Connection.on_segment
+
+    def on_segment(self, segment, now_ns):
+        mask = real(self, segment, now_ns)
+        if self.state == st.ESTABLISHED and segment.flags == ACK and not segment.payload_len:
+            self._acks.owe_duplicate(self._receiver.nxt, "ACK: of an ACK")
+        return mask
+
+    monkeypatch.setattr(Connection, "on_segment", on_segment)
+
+
+def plant_resets_of_healthy_connections(monkeypatch):
+    """Text at an odd number is refused."""
+    real = Connection._check_ack
+
+    def check_ack(self, segment, seq, now_ns):
+        if segment.payload_len and self.state == st.ESTABLISHED and segment.seq % 2:
+            return self._check_rst(self._receiver.nxt, now_ns)
+        return real(self, segment, seq, now_ns)
+
+    monkeypatch.setattr(Connection, "_check_ack", check_ack)
+
+
 @pytest.mark.parametrize(
     ("plant", "says"),
     [
+        (plant_acknowledgements_of_acknowledgements, "an ACK that answers nothing"),
+        (plant_resets_of_healthy_connections, "RST|nothing was in its way"),
         (plant_swapped_octets, "is not what was said there"),
         (plant_window_that_shrinks, "right edge moves left"),
         (plant_no_persist_timer, "no timer runs"),
@@ -120,7 +152,7 @@ def plant_impatience(monkeypatch):
 )
 def test_planted_bug_is_found(monkeypatch, plant, says):
     plant(monkeypatch)
-    for seed in range(1000):
+    for seed in range(PLANTED_CASES):
         try:
             play(draw_case(seed))
         except Violation as violation:

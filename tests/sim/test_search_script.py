@@ -41,3 +41,14 @@ def test_settings_are_shrunk_one_by_one():
     small = shrink(case, lambda each: not each.configs[0].sack and each.lines[0].mark_bytes is not None)
     assert small.configs == (Config(sack=False), Config())
     assert small.lines == (Line(mark_bytes=3_000), Line())
+
+
+def test_all_that_a_case_says_is_shrunk():
+    talk = Talk(0, 1, 80, (Plan(hasty=True), Plan()), both_open=True, lport=300)
+    case = Case(
+        seed=1, version=6, octets=True, lasts_ns=20_000_000_000, mtus=(1280, 1500), wraps=True, backlog=1, accept_ns=5,
+        talks=(talk,),
+    )  # fmt: skip
+    small = shrink(case, lambda each: True)
+    assert small == Case(seed=1, talks=(Talk(0, 0, 80, (Plan(), Plan())),), lasts_ns=small.lasts_ns)
+    assert small.lasts_ns <= 200_000_000

@@ -216,16 +216,16 @@ def test_stack_without_addresses_is_refused() -> None:
 def test_isn_of_one_connection_advances_with_the_clock_4_us_a_step() -> None:
     stack = opener()
     flow = (OURS[4], 4000, PEER[4], 80)
-    first = stack._isn.choose(flow, START_NS)
+    first = stack.isn.choose(flow, START_NS)
     for us in (4, 8, 4_000, 1_000_000):
-        assert (stack._isn.choose(flow, START_NS + us * 1000) - first) % (1 << 32) == us // 4
+        assert (stack.isn.choose(flow, START_NS + us * 1000) - first) % (1 << 32) == us // 4
 
 
 @pytest.mark.rfc9293("MUST-9", "SHLD-1")
 def test_isns_of_different_connections_and_hosts_have_nothing_in_common() -> None:
     def isns(seed: int) -> list[int]:
         stack = Stack(("10.0.0.1/24",), random=Random(seed))
-        return [stack._isn.choose((OURS[4], 4000, PEER[4], port), START_NS) for port in range(1, 201)]
+        return [stack.isn.choose((OURS[4], 4000, PEER[4], port), START_NS) for port in range(1, 201)]
 
     one, two = isns(1), isns(2)
     assert len(set(one) | set(two)) == 400

@@ -29,7 +29,7 @@ class Story:
         self.net = Network(seed=seed, delay_ns=delay_ns, mtu=random.choice((576, 1500, 9000)))
         for stack in self.net.stacks:
             stack.config = self.config()
-            stack._isn = KnownIsn(random.choice((random.getrandbits(32), (1 << 32) - random.randrange(1, 5_000))))
+            stack.isn = KnownIsn(random.choice((random.getrandbits(32), (1 << 32) - random.randrange(1, 5_000))))
         self.net.max_batch = random.choice((1, 2, 64))
         self.harm()
         self.sent: dict[App, bytearray] = {}

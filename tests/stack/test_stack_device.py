@@ -48,6 +48,6 @@ def test_queue_of_the_device_bounds_the_receive_buffer_but_where_superpackets_co
     make: Callable[[Stack, int], Connection], offload: Offload, version: int, queue_bytes: int | None, limit: int
 ) -> None:
     stack = Stack(("10.0.0.1/24", "fd00::1/64"), config=Config(receive_buffer_max_bytes=LIMIT))
-    stack._isn = KnownIsn(ISS)
+    stack.isn = KnownIsn(ISS)
     stack.offload, stack.queue_bytes = offload, queue_bytes
     assert make(stack, version)._receiver.limit_bytes == limit

@@ -97,7 +97,7 @@ def serving(connections: int) -> Stack:
     """A stack with so many established connections from the peer's ports 1, 2, ..."""
     host = Scripted()
     stack = Stack(("10.0.0.1/24",))
-    stack._isn = KnownIsn(ISS)
+    stack.isn = KnownIsn(ISS)
     stack.listen(80, backlog=connections)
     for port in range(1, connections + 1):
         for segment in (host.segment(SYN, IRS, sport=port), host.segment(ACK, IRS + 1, ISS + 1, sport=port)):

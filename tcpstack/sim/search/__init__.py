@@ -1,12 +1,13 @@
 """The search for bugs: random networks, faults and programs on the real engine, checked after every event.
 
-A Case (case.py) is drawn from a seed and says everything about a run; playing it (play.py) either comes to a Result or
-raises Violation; a failing case is shrunk (shrink.py) to a small one, which can be kept as a script.
+A Case (case.py) is drawn from a seed (drawing.py) and says everything about a run; playing it (play.py) either comes to
+a Result or raises Violation; a failing case is shrunk (shrink.py) to a small one, which can be kept as a script.
 """
 
 from __future__ import annotations
 
-from .case import Attack, Case, Plan, Talk, draw_case
+from .case import Attack, Case, Plan, Talk
+from .drawing import draw_case
 from .known import Violation
 from .play import Result, play
 from .shrink import shrink

@@ -39,13 +39,14 @@ class End:
         self.urgent = False  # has been told of urgent text
         self.eof = False
         self.over = False
+        self.nobody = False  # it never begins
         self.cut = False  # aborted, by its plan
         self.error: OSError | None = None
         self.connection: Connection | None = None
         self._reading = False  # a slow read is to come
         self._read_ns: int | None = None  # when one was: they keep to regular intervals
         self._waiting: list[int] = []  # writes, of a program that waits for each to leave
-        self._ends = self._shuts = False
+        self._ends = self._awaits = False  # it is to end when all has left, when it is open
 
     @property
     def _number(self) -> int:
@@ -68,7 +69,12 @@ class End:
         self.connection = connection
         connection.user = self
         self._player.wire_of(self._host).flows[connection.flow].program = self.program
+        told = (URGENT if connection.urgent_bytes else 0) | (RESET if connection.error is not None else 0)
+        if told & RESET:
+            self.on_readiness(told)
+            return
         if self._player.healed:
+            self.urgent = told & URGENT != 0
             self.finish()
             return
         clock = self._player.network.clock
@@ -77,7 +83,7 @@ class End:
         last_ns = self._plan.writes[-1][0] if self._plan.writes else 0
         if self._plan.ending != "wait":
             clock.call_after(last_ns, self._end)
-        self.on_readiness(READABLE)
+        self.on_readiness(READABLE | told)
 
     def on_readiness(self, mask: int) -> None:
         connection = self.connection
@@ -90,8 +96,14 @@ class End:
             self._hear()
             self.over = True
             return
-        if mask & CONNECTED and (self._shuts or self._player.healed):
-            self._host.shutdown(connection)
+        if mask & CONNECTED:
+            if self._player.healed:
+                self._host.shutdown(connection)
+            elif self._awaits:
+                self._awaits = False
+                self._end()
+                if self.over:
+                    return
         if mask & WRITABLE and self._waiting:
             self._push()
         if self._plan.read_every_ns and not self._player.healed:
@@ -169,10 +181,13 @@ class End:
         if self._waiting and not self._player.healed:
             self._ends = True
             return
+        opening = connection.state == st.SYN_SENT  # where CLOSE ends the attempt
+        if opening and not self._plan.hasty:
+            self._awaits = True
+            return
         if self._plan.ending == "shutdown":
-            self._shuts = connection.state == st.SYN_SENT  # where CLOSE ends the attempt
-            if not self._shuts:
-                self._host.shutdown(connection)
+            self._host.shutdown(connection)
+            self.cut = self.over = opening
             return
         self.cut = True  # what was on its way, or unread, is lost by right
         self.over = True

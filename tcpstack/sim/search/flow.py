@@ -8,7 +8,7 @@ from ...core import state as st
 from ...core.config import MILLISECOND_NS
 from ...core.handshake import mss_for
 from ...core.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment
-from ...core.send.chunk import REASON_OVERRIDE, REASON_PROBE
+from ...core.send.chunk import REASON_OVERRIDE, REASON_PROBE, REASON_TAIL_PROBE_RESENT
 from ...core.seq import MASK, unwrap
 from .known import NOBODY, Known, Violation
 
@@ -41,6 +41,8 @@ class Flow(Known):
                 raise self.violation("no ACK after the handshake (RFC 9293 3.1)", segment)
             if self.iss is None or self.irs is None:
                 raise self.violation("it speaks before there was a handshake", segment)
+            if not segment.len:
+                self._check_earned(segment)
             self._check_ack(segment)
             self._check_options(segment)
             self._check_window(segment)
@@ -89,6 +91,7 @@ class Flow(Known):
             raise self.violation(f"its ISS was {self.iss}", segment)
         elif segment.reason.startswith(("retransmission", "SYN,ACK again: no ACK")):
             self._check_syn_again(segment, now_ns)
+            self.again = self.again or f"{self.name}: {segment} ({segment.reason})"
         self._ours = options
         if options.timestamps is not None:
             self._tsval = options.timestamps[0]
@@ -109,6 +112,16 @@ class Flow(Known):
         if ack < self.ack:
             raise self.violation(f"its ACK goes back by {self.ack - ack}", segment)
         self.ack = ack
+
+    def _check_earned(self, segment: Segment) -> None:
+        """It answers something, or opens the window, or is a probe or urgent: else two ends could go on for ever."""
+        assert self.edge is not None
+        opens = self.ack + (segment.wnd << self.our_shift) > self.edge
+        if opens or segment.flags & URG or segment.reason.startswith(("keep-alive probe", "window update")):
+            return  # of each at most one for what a program does, or for the time that passes
+        self._earned -= 1
+        if self._earned < 0:
+            raise self.violation("an ACK that answers nothing", segment)
 
     def _check_options(self, segment: Segment) -> None:
         options = segment.options or Options()
@@ -171,7 +184,7 @@ class Flow(Known):
         end = seq + segment.len
         if end > self.peer_edge and end - seq > 1:
             raise self.violation(f"beyond the peer's window, by {end - self.peer_edge}", segment)
-        if seq > max(self.peer_edge, self.una):
+        if seq > max(self.peer_edge, self.una, self.claimed):
             raise self.violation(f"SEG.SEQ is beyond the peer's window, by {seq - self.peer_edge}", segment)
         if reason in (REASON_PROBE, REASON_OVERRIDE):
             self.forced = self.forced or f"{self.name}: {segment} ({reason})"
@@ -210,6 +223,8 @@ class Flow(Known):
             if self.fin_end not in (None, end) or (self.program is not NOBODY and end != last + 1):
                 raise self.violation("the FIN stands elsewhere", segment)
             self.fin_end = end
+        if seq < self.nxt and reason == REASON_TAIL_PROBE_RESENT:
+            self.again_probe = self.again_probe or f"{self.name}: {segment} ({reason})"
         if "probe" not in reason:
             if seq < self.nxt:
                 self.again = self.again or f"{self.name}: {segment} ({reason})"

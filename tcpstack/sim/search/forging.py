@@ -61,6 +61,8 @@ def _at(kind: str, flow: Known, draw: random.Random) -> Segment | None:
     options = None if stamps is None else Options(timestamps=stamps)
     rcv, nxt = flow.rcv, flow.nxt
     near = draw.choice((1, 2, 100, draw.randrange(1, 60_000)))
+    waits = flow.nxt <= (flow.iss or 0) + flow.program.said  # and may be sent before this comes
+    beyond = nxt + near + (1 << 20 if waits else 0)
     text = draw.randbytes(draw.choice((1, 10, 1_000)))
     if kind == "reset in the window":
         offset = min(near, (flow.edge or 0) - rcv - 1)
@@ -71,10 +73,10 @@ def _at(kind: str, flow: Known, draw: random.Random) -> Segment | None:
         seq = draw.choice((rcv, rcv + near, rcv - near, draw.getrandbits(32)))
         return _segment(flow.flow, seq, nxt, SYN | draw.choice((0, ACK)), draw.choice((b"", text)), options)
     if kind == "text with a wrong ACK":
-        ack = draw.choice((nxt + near, nxt + (1 << 30), flow.una - flow.widest - (1 << 30)))
+        ack = draw.choice((beyond, nxt + (1 << 30), flow.una - flow.widest - (1 << 30)))
         return _segment(flow.flow, rcv, ack, ACK | draw.choice((0, FIN)), text, options)
     if kind == "ACK of what was not sent":
-        return _segment(flow.flow, rcv, nxt + near, ACK, b"", options)
+        return _segment(flow.flow, rcv, beyond, ACK, b"", options)
     if kind == "old ACK":
         return _segment(flow.flow, rcv - draw.choice((0, 1, near)), flow.una - near - flow.widest, ACK, b"", options)
     if kind == "text without ACK":

@@ -52,11 +52,13 @@ class Known:
         self.nxt = self.una = self.ack = self.rcv = 0
         self.edge: int | None = None
         self.peer_edge = 0
+        self.claimed = 0  # by forged ACKs: where ours may stand, as it changes nothing else
         self.widest = 0  # the widest window that the peer has offered
         self.fin_end: int | None = None
         self.heard: Segment | None = None
         self.reset = False  # it has sent a RST
-        self.again = ""  # the first that held text sent before, and why it was sent
+        self.again = ""  # the first that held text sent before, or the SYN, and why it was sent
+        self.again_probe = ""  # likewise of the tail loss probes
         self.forced = ""  # likewise a zero-window probe, or what the override timeout forced out
         self._held: list[tuple[int, int]] = []
         self._ours: SegmentOptions = Options()
@@ -64,6 +66,7 @@ class Known:
         self._small_end = 0
         self._owed_ns: int | None = None  # since when text waits for its acknowledgement
         self._owed_bytes = 0
+        self._earned = 0  # so many more ACKs answer something
         self._now_ns = self._said_ns = now_ns  # new text left
         self._full_ns: int | None = None  # since when that is two full segments
         self._tsval: int | None = None
@@ -111,6 +114,8 @@ class Known:
         self.heard = segment
         self._allowed_bytes = None
         flags = segment.flags
+        if segment.len or flags & RST or not self._is_news(segment):
+            self._earned += segment.segments
         if flags & RST:
             exact = self.irs is not None and segment.seq == self.rcv & MASK and self.rcv == self.ack
             if exact and before > st.SYN_SENT and after not in (st.CLOSED, st.LISTEN):
@@ -131,8 +136,21 @@ class Known:
             if seq is not None:
                 self._on_octets(seq, segment, before, after, now_ns)
 
+    def _is_news(self, segment: Segment) -> bool:
+        """A plain ACK that is in order, and so is never answered: an answer to it would be answered likewise."""
+        stamps = segment.options.timestamps if segment.options is not None else None
+        if stamps is not None and self._latest is not None and (stamps[0] - self._latest) & MASK >= 1 << 31:
+            return False
+        ack = unwrap(segment.ack, self.una)
+        in_order = segment.seq == self.rcv & MASK and self.rcv == self.ack
+        return in_order and ack is not None and self.una <= ack <= self.nxt
+
     def on_forged(self, segment: Segment, now_ns: int) -> None:
         """A segment was processed that the peer has not sent: it must have told nothing."""
+        self._earned += 1
+        ack = unwrap(segment.ack, self.una) if segment.flags & ACK else None
+        if ack is not None and ack <= self.nxt:
+            self.claimed = max(self.claimed, ack)
         self.check_time(now_ns)
         self.heard_ns = now_ns
         self.heard = segment
@@ -179,7 +197,8 @@ class Known:
             return
         ack = unwrap(segment.ack, self.una)
         if segment.flags & ACK and ack is not None and self.una - 1 <= ack <= self.nxt:
-            self._owed_bytes += self.rcv - new
+            within = self.rcv if self.edge is None else min(self.rcv, self.edge)  # beyond that there may be no room
+            self._owed_bytes += min(max(within - new, 0), segment.payload_len)  # what was held may have been ignored
             if self._owed_ns is None:
                 self._owed_ns = now_ns
             if self._full_ns is None and self._owed_bytes >= 2 * mss_for(self.mtu, self.flow[2]):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TypeVar
 
-from ...core.config import Config
+from ...core.config import MILLISECOND_NS, Config
 from ...device.pipe import Line
 from .case import Case, Plan, Talk
 
@@ -18,6 +18,9 @@ Settings = TypeVar("Settings", Config, Line)
 _NAME = re.compile(r"^\w+: ")
 _WORD = re.compile(r"\b[a-z']{2,}\b")
 _KIND_WORDS = 4
+_PLAIN = Case(seed=0)
+_LEAST_NS = 100 * MILLISECOND_NS
+"""The shortest that a case is made."""
 
 
 def shrink(case: Case, fails: Callable[[Case], bool], tries: int = 400) -> Case:
@@ -63,8 +66,12 @@ def _simpler(case: Case) -> Iterator[Case]:
         yield replace(case, attacks=case.attacks[half:])
     if not case.heals:
         yield replace(case, heals=True)
-    if case.mtus != (1500, 1500):
-        yield replace(case, mtus=(1500, 1500))
+    for name in ("mtus", "wraps", "backlog", "accept_ns", "version", "octets"):
+        if getattr(case, name) != getattr(_PLAIN, name):
+            yield replace(case, **{name: getattr(_PLAIN, name)})
+    for lasts_ns in (case.lasts_ns // 4, case.lasts_ns // 2):
+        if lasts_ns >= _LEAST_NS:
+            yield replace(case, lasts_ns=lasts_ns)
     for place in range(2):
         for line in _plainer(case.lines[place]):
             yield replace(case, lines=_put(case.lines, place, line))
@@ -91,6 +98,12 @@ def _plainer(settings: Settings) -> Iterator[Settings]:
 def _simpler_talks(talk: Talk) -> Iterator[Talk]:
     if talk.at_ns:
         yield replace(talk, at_ns=0)
+    if talk.both_open:
+        yield replace(talk, both_open=False)
+    if talk.lport:
+        yield replace(talk, lport=0)
+    if talk.opener:
+        yield replace(talk, opener=0)
     for end in range(2):
         plan = talk.plans[end]
         for simpler in _simpler_plans(plan):
@@ -110,6 +123,8 @@ def _simpler_plans(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, writes=tuple((0, size) for _, size in plan.writes))
     if plan.urgent:
         yield replace(plan, urgent=False)
+    if plan.hasty:
+        yield replace(plan, hasty=False)
     if plan.paced:
         yield replace(plan, paced=False)
     if plan.read_every_ns:

@@ -25,6 +25,7 @@ REMEMBERED = 64
 class Wire:
     """Watches one host: a tracer. `offload` says whether it may send superpackets.
 
+    wraps     its numbers begin where the search wants it, and not by the clock
     segments  how many there were, as on the wire
     flows     its connections and what else was spoken of, by name; of each name the last
     forged    numbers of packets that no host has sent
@@ -40,6 +41,7 @@ class Wire:
         self._due: Segment | None = None  # it earns a RST, before all else
         self._time_waits: dict[FourTuple, int] = {}
         self._begins: dict[int, FourTuple] = {}
+        self.wraps = False
         self.segments = 0
         self.flows: dict[FourTuple, Flow] = {}
         self.forged: set[int] = set()
@@ -51,6 +53,11 @@ class Wire:
     def resent(self) -> str:
         """The first text that was sent twice, and why it was; "" where none was."""
         return next((flow.again for flow in self.flows.values() if flow.again), "")
+
+    @property
+    def resent_probe(self) -> str:
+        """Likewise the first text that was sent twice as a probe of the tail."""
+        return next((flow.again_probe for flow in self.flows.values() if flow.again_probe), "")
 
     @property
     def forced(self) -> str:
@@ -86,7 +93,7 @@ class Wire:
         if flow is None or (segment.flags & RST and flow.iss is None and due is None):
             raise Violation(f"{self._name}: {segment} answers nothing ({segment.reason})")
         flow.on_out(segment, event.state, event.time_ns)
-        if segment.flags & SYN:
+        if segment.flags & SYN and not self.wraps:
             self._check_iss(event.flow, segment.seq, event.time_ns)
         if self.sent is not None:
             self.sent[segment.packet_id] = segment
