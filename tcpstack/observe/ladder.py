@@ -116,9 +116,8 @@ class Ladder:
             return
         if looped and flow not in self._live and _other_end(flow) in self._live:
             return  # it is drawn already, seen from the end that opened
-        if self._holding is not None and self._holding != flow:
-            number, conversation = self._live[self._holding]
-            self._draw(number, conversation.let_go())
+        if self._holding != flow:
+            self.let_go()
         number, conversation = self._conversation(event)
         self._draw(number, conversation.on_event(event))
         self._holding = flow if conversation.holds else None
@@ -126,6 +125,18 @@ class Ladder:
             if not self._unsettled:
                 self._defer(self._end_turn)
             self._unsettled[flow] = None
+
+    def expect(self, event: Event) -> None:
+        """As KnownPeers.expect, of a connection that a host has with itself."""
+        if is_looped(event.flow):
+            self._here.expect(event)
+
+    def let_go(self) -> None:
+        """Draw the segment that waits for the next event to tell what a fault rule did to it: that is known."""
+        if self._holding is not None:
+            number, conversation = self._live[self._holding]
+            self._draw(number, conversation.let_go())
+            self._holding = None
 
     def flush(self) -> None:
         """Draw what still waits for the next event."""

@@ -13,6 +13,7 @@ states are known instead of inferred.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple, Protocol, TypeVar
 
 from ..core.events import Event, SegmentIn, SegmentOut, StateChange
@@ -23,6 +24,7 @@ from ..core.state import (
     ACTIVE_OPEN,
     CLOSE,
     CLOSED,
+    LISTEN,
     PASSIVE_OPEN,
     RCV_ACK_OF_FIN,
     RCV_ACK_OF_SYN,
@@ -38,17 +40,20 @@ from ..core.state import (
 )
 
 _REMEMBERED = 4096
+_RUNS = 256
+"""Arrivals of joined segments remembered of one connection."""
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Move(NamedTuple):
     """The peer's state before and after a segment; None where nothing is known of it yet. `note` explains a
-    correction, or is empty."""
+    correction, `why` is the peer's own reason for what it sent; each may be empty."""
 
     before: int | None
     after: int | None
     note: str = ""
+    why: str = ""
 
 
 class PeerView(Protocol):
@@ -252,45 +257,87 @@ class KnownPeers:
     and the object itself when their turn to be drawn has come.
     """
 
-    __slots__ = ("_last", "_moves", "_states")  # at most _REMEMBERED of each, the latest last
+    __slots__ = ("_arrived", "_last", "_left", "_runs", "_states")  # at most _REMEMBERED of each, the latest last
 
     def __init__(self) -> None:
         self._states: dict[FourTuple, int] = {}
         self._last: dict[FourTuple, int] = {}  # after the latest segment
-        self._moves: dict[tuple[FourTuple, int, int, bool], Move] = {}  # by flow, packet id and SEQ; did it come in?
+        self._left: dict[tuple[FourTuple, int], Move] = {}  # by packet id, which its pieces share
+        self._arrived: dict[tuple[FourTuple, int, int], Move] = {}  # by packet id and SEQ
+        self._runs: dict[FourTuple, deque[tuple[Segment, Move]]] = {}  # those that were joined on their arrival
 
     def __call__(self, event: Event) -> None:
         self.expect(event)
-        if isinstance(event, (StateChange, SegmentIn)):
+        if isinstance(event, StateChange):
             _remember(self._states, event.flow, event.after)
+        elif isinstance(event, SegmentIn):
+            _remember(self._states, event.flow, self._own(event.flow, event.segment, event.after, self._states))
         elif isinstance(event, SegmentOut):
-            _remember(self._states, event.flow, event.state)
+            _remember(self._states, event.flow, self._own(event.flow, event.segment, event.state, self._states))
 
     def expect(self, event: Event) -> None:
         """Remember what a segment found and left, and nothing else yet. What is known already stays so."""
-        flow = event.flow
         if isinstance(event, SegmentIn):
-            key, move = _key(flow, event.segment, came_in=True), Move(event.before, event.after)
+            self._expect_arrived(event)
         elif isinstance(event, SegmentOut):
-            key = _key(flow, event.segment, came_in=False)
-            move = Move(self._last.get(flow, event.state), event.state)
-        else:
-            if isinstance(event, StateChange):
-                self._last.setdefault(flow, event.before)
+            self._expect_left(event)
+        elif isinstance(event, StateChange):
+            self._last.setdefault(event.flow, event.before)
+
+    def _expect_arrived(self, event: SegmentIn) -> None:
+        flow, segment = event.flow, event.segment
+        key = flow, segment.packet_id, segment.seq
+        if key in self._arrived:
             return
-        if key not in self._moves:
-            _remember(self._moves, key, move)
-            assert move.after is not None
-            _remember(self._last, flow, move.after)
+        before, after = (self._own(flow, segment, state, self._last) for state in (event.before, event.after))
+        move = Move(before, after)
+        _remember(self._arrived, key, move)
+        _remember(self._last, flow, after)
+        if segment.gso_size:
+            runs = self._runs.get(flow)
+            if runs is None:
+                _remember(self._runs, flow, runs := deque(maxlen=_RUNS))
+            runs.append((segment, move))
+
+    def _expect_left(self, event: SegmentOut) -> None:
+        flow, segment = event.flow, event.segment
+        key = flow, segment.packet_id
+        if key in self._left:
+            return
+        state = self._own(flow, segment, event.state, self._last)
+        _remember(self._left, key, Move(self._last.get(flow, state), state, why=segment.reason))
+        _remember(self._last, flow, state)
+
+    @staticmethod
+    def _own(flow: FourTuple, segment: Segment, state: int, states: dict[FourTuple, int]) -> int:
+        """The connection's state: where it is over, a listener may have got the segment in its place."""
+        return CLOSED if state == LISTEN and not segment.flags & SYN and flow in states else state
 
     def state(self, flow: FourTuple) -> int | None:
         """The state of the other end of `flow` (our four-tuple); None where that stack did not mention it."""
         return self._states.get(_mirrored(flow))
 
-    def move(self, flow: FourTuple, segment: Segment, *, out: bool) -> Move | None:
-        """What our segment found and left at the other end of `flow`, or what its own moved it; None where that is
-        not known (yet), and for a copy: it is told once."""
-        return self._moves.pop(_key(_mirrored(flow), segment, came_in=out), None)
+    def sent(self, flow: FourTuple, segment: Segment) -> Move | None:
+        """What the other end of `flow` was moved by as this segment left it; of a copy, and of a further piece, where
+        it was then. None where that is not known."""
+        key = _mirrored(flow), segment.packet_id
+        move = self._left.get(key)
+        if move is not None:
+            self._left[key] = move._replace(before=move.after)
+        return move
+
+    def reached(self, flow: FourTuple, segment: Segment) -> Move | None:
+        """What our segment found and left at the other end of `flow`; None where that is not known (yet)."""
+        there = _mirrored(flow)
+        move = self._arrived.get((there, segment.packet_id, segment.seq))
+        for run, of_run in reversed(self._runs.get(there, ())):
+            offset = segment.seq - run.seq & MASK
+            if run.packet_id <= segment.packet_id and offset < run.payload_len:
+                first, last = offset == 0, offset + segment.payload_len >= run.payload_len
+                if last if run.flags & FIN else first:
+                    return of_run
+                return Move(of_run.before, of_run.before) if run.flags & FIN else Move(of_run.after, of_run.after)
+        return move
 
 
 class KnownPeer:
@@ -313,10 +360,10 @@ class KnownPeer:
         return self._peers.state(self._flow)
 
     def sent(self, segment: Segment) -> Move:
-        return self._peers.move(self._flow, segment, out=False) or self.lost(segment)
+        return self._peers.sent(self._flow, segment) or self.lost(segment)
 
     def reached(self, segment: Segment) -> Move:
-        return self._peers.move(self._flow, segment, out=True) or self.lost(segment)
+        return self._peers.reached(self._flow, segment) or self.lost(segment)
 
     def lost(self, segment: Segment) -> Move:
         return Move(self.state, self.state)
@@ -325,10 +372,6 @@ class KnownPeer:
 def _mirrored(flow: FourTuple) -> FourTuple:
     local, lport, remote, rport = flow
     return remote, rport, local, lport
-
-
-def _key(flow: FourTuple, segment: Segment, *, came_in: bool) -> tuple[FourTuple, int, int, bool]:
-    return flow, segment.packet_id, segment.seq, came_in
 
 
 def _remember(memory: dict[K, V], key: K, value: V) -> None:

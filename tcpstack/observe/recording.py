@@ -46,6 +46,7 @@ class Recording:
             return
         if self._peers is not None:
             self._peers.expect(event)
+        self._ladder.expect(event)
         drawn = self._to_draw(event)
         if isinstance(drawn, FaultHit) and drawn.direction == "out" and drawn.packet_id in self._hits:
             self._hits[drawn.packet_id].append(drawn)
@@ -100,3 +101,4 @@ class Recording:
                 if isinstance(event, SegmentOut):
                     for hit in self._hits.pop(event.segment.packet_id, ()):
                         self._ladder(hit)
+                    self._ladder.let_go()  # while the other end is in the state that it was in

@@ -53,7 +53,7 @@ def established(inference: PeerInference) -> PeerInference:
 
 
 def test_nothing_heard_state_is_unknown(inference):
-    assert inference.reached(ours(SYN, seq=0)) == (None, None, "")
+    assert inference.reached(ours(SYN, seq=0))[:3] == (None, None, "")
 
 
 def test_peer_opens_follows_rfc_9293_figure_6(inference):
@@ -95,7 +95,7 @@ def test_syns_cross_peer_goes_through_syn_received(inference):
 
 def test_our_syn_lost_peers_own_syn_is_no_crossing(inference):
     inference.lost(ours(SYN, seq=0))
-    assert inference.sent(peers(SYN, seq=0)) == (CLOSED, SYN_SENT, "")
+    assert inference.sent(peers(SYN, seq=0))[:3] == (CLOSED, SYN_SENT, "")
 
 
 def test_peer_closes_first_ends_in_time_wait(established):
@@ -133,7 +133,7 @@ def test_fins_cross_peer_goes_to_closing(established):
 def test_fin_repeated_changes_nothing(established):
     established.reached(ours(FIN | ACK))
     established.sent(peers(FIN | ACK, ack=2))
-    assert established.sent(peers(FIN | ACK, ack=2)) == (LAST_ACK, LAST_ACK, "")
+    assert established.sent(peers(FIN | ACK, ack=2))[:3] == (LAST_ACK, LAST_ACK, "")
 
 
 def test_our_fin_behind_a_hole_waits_for_the_hole(established):
