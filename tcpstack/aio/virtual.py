@@ -243,8 +243,9 @@ class Simulation:
         """The connections so far as ladders, one after the other, each as the end saw it that opened it, and with what
         the other end really was in; with `hosts`, those that all of these take part in.
 
-        Of long ones the beginning and the end are kept; with `last_lines` only what came last. For `ladder=True`: else
-        RuntimeError. Raises ValueError for a host that there is not.
+        Of long ones the beginning and the end are kept; with `last_lines` only the last rows of those, so many lines
+        at the most. For `ladder=True`: else RuntimeError. Raises ValueError for a host that there is not, and for
+        `last_lines` of less than 1.
         """
         names = [host if isinstance(host, str) else host.name for host in hosts]
         return self.network.ladder(*names, last_lines=last_lines)

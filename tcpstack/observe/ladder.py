@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from ..core.events import Event, FaultHit, SegmentOut, StateChange
 from ..core.segment import FourTuple
 from .conversation import Conversation
 from .layout import Layout, joined
-from .peer import KnownPeer, KnownPeers, PeerInference
+from .peer import KnownPeer, KnownPeers, PeerInference, remember
 from .printable import endpoint
 from .rows import Arrow, Row
 
@@ -27,35 +28,59 @@ _HALF_KEPT_LINES = 1000
 _GUTTER = 4
 
 
-class _Transcript:
-    """One conversation's lines, each with its place among those of all; kept whole up to 2,000 lines, of a longer one
-    the beginning and the end.
+class _Kept(NamedTuple):
+    """A row's lines: its place among the rows of all conversations, and its first line's among those of its own."""
 
-    flow            whose it is
-    opening, names  the lines that precede them: its title, and what stands above the columns
+    place: int
+    first: int
+    lines: list[str]
+
+
+class _Transcript:
+    """One conversation's rows; kept whole up to 2,000 lines, of a longer one the beginning and the end.
+
+    number, ends    the conversation's, and what its two ends are called
+    opening, names  the lines that precede the rows: the title, and what stands above the columns
+    count           of all its lines
     """
 
-    __slots__ = ("_count", "_head", "_tail", "flow", "names", "opening")
+    __slots__ = ("_head", "_tail", "_tail_lines", "count", "ends", "names", "number", "opening")
 
-    def __init__(self, flow: FourTuple, opening: str, names: str) -> None:
-        self.flow = flow
+    def __init__(self, number: int, ends: tuple[str, str], opening: str, names: str) -> None:
+        self.number = number
+        self.ends = ends
         self.opening = opening
         self.names = names
-        self._head: list[tuple[int, str]] = []
-        self._tail: deque[tuple[int, str]] = deque(maxlen=_HALF_KEPT_LINES)
-        self._count = 0
+        self.count = 0
+        self._head: list[_Kept] = []
+        self._tail: deque[_Kept] = deque()
+        self._tail_lines = 0
 
-    def add(self, place: int, line: str) -> None:
-        (self._head if len(self._head) < _HALF_KEPT_LINES else self._tail).append((place, line))
-        self._count += 1
+    def add(self, place: int, lines: list[str]) -> None:
+        row = _Kept(place, self.count, lines)
+        self.count += len(lines)
+        if row.first < _HALF_KEPT_LINES:
+            self._head.append(row)
+            return
+        self._tail.append(row)
+        self._tail_lines += len(lines)
+        while self._tail_lines > _HALF_KEPT_LINES and len(self._tail) > 1:
+            self._tail_lines -= len(self._tail.popleft().lines)
+
+    def rows(self) -> list[_Kept]:
+        return [*self._head, *self._tail]
 
     def lines(self, begin: int) -> list[str]:
-        """Those from the place `begin` on, and where how many are left out; none where there are none from there."""
-        head = [line for place, line in self._head if place >= begin]
-        tail = [line for place, line in self._tail if place >= begin]
-        missing = self._count - len(head) - len(tail)
-        gap = [f"          ({missing} lines left out)"] if missing and (head or tail) else []
-        return [*gap, *head, *tail] if begin else [*head, *gap, *tail]
+        """Those of the rows from the place `begin` on, and where how many are left out; none where there are none."""
+        shown: list[str] = []
+        told = 0
+        for row in self.rows():
+            if row.place >= begin:
+                if row.first > told:
+                    shown.append(f"          ({_counted(row.first - told, 'line')} left out)")
+                shown += row.lines
+                told = row.first + len(row.lines)
+        return shown
 
 
 class Ladder:
@@ -97,6 +122,7 @@ class Ladder:
         self._only = only
         self._known = known
         self._here = KnownPeers()  # of connections that a host has with itself
+        self._looped: dict[FourTuple, str] = {}  # and what that host is called
         self._defer = defer
         self._gutter = _GUTTER if write is not None and only is None else 0
         self._layout = Layout(width, color=color, ascii=ascii, gutter=self._gutter)
@@ -105,7 +131,7 @@ class Ladder:
         self._unsettled: dict[FourTuple, None] = {}  # who has something to be settled at the end of the turn
         self._transcripts: dict[int, _Transcript] = {}
         self._count = 0
-        self._lines = 0  # of all transcripts
+        self._places = 0  # of the rows of all transcripts
 
     def __call__(self, event: Event) -> None:
         flow = event.flow
@@ -126,10 +152,13 @@ class Ladder:
                 self._defer(self._end_turn)
             self._unsettled[flow] = None
 
-    def expect(self, event: Event) -> None:
-        """As KnownPeers.expect, of a connection that a host has with itself."""
+    def expect(self, event: Event, host: str | None = None) -> None:
+        """As KnownPeers.expect, of a connection that a host has with itself; `host` is what that is called, which
+        127.0.0.1 does not tell."""
         if is_looped(event.flow):
             self._here.expect(event)
+            if host is not None:
+                remember(self._looped, event.flow, host)
 
     def let_go(self) -> None:
         """Draw the segment that waits for the next event to tell what a fault rule did to it: that is known."""
@@ -150,24 +179,37 @@ class Ladder:
             if not (conversation.over or (spare_closing and conversation.closing)):
                 self._draw(number, [conversation.mark(text, time_ns)])
 
-    def render(self, *, about: Callable[[FourTuple], bool] | None = None, last_lines: int | None = None) -> str:
+    def render(
+        self, *, about: Callable[[tuple[str, str]], bool] | None = None, last_lines: int | None = None
+    ) -> str:
         """All conversations so far, each whole, in the order in which they began; "" where there was none.
 
-        about       tells of a four-tuple whether it is to be shown
-        last_lines  show no more than what was drawn last, and each conversation of which that is a part
+        about       tells of the names of a conversation's two ends whether it is to be shown
+        last_lines  of those that are, show only the last rows: so many lines at the most, but one row at least
 
-        Only of a ladder without `write`. Of a very long conversation the beginning and the end are kept.
+        Only of a ladder without `write`. Of a very long conversation the beginning and the end are kept. Raises
+        ValueError where `last_lines` is less than 1.
         """
+        if last_lines is not None and last_lines < 1:
+            raise ValueError(f"last_lines is how many lines to show at the most, 1 or more: not {last_lines}")
         self.flush()
-        begin = 0 if last_lines is None else max(0, self._lines - last_lines)
+        chosen = [each for each in self._transcripts.values() if each.count and (about is None or about(each.ends))]
+        begin = 0 if last_lines is None else _begin_of_last(chosen, last_lines)
         lines: list[str] = []
-        for transcript in self._transcripts.values():
-            shown = transcript.lines(begin) if about is None or about(transcript.flow) else []
-            if shown:
-                legend = [] if lines else self._legend()
-                lines += [*([""] if lines else []), transcript.opening, *legend, transcript.names, *shown]
+        legend = self._legend()
+        unshown: list[_Transcript] = []
+        for transcript in chosen:
+            shown = transcript.lines(begin)
+            if not shown:
+                unshown.append(transcript)
+                continue
+            lines += [*_left_out(unshown, lines), *([""] if lines or unshown else []), transcript.opening]
+            lines += [*legend, transcript.names, *shown]
+            legend, unshown = [], []
+        lines += _left_out(unshown, lines)
         if self._count > len(self._transcripts) > 0:
-            lines += ["", f"({self._count - len(self._transcripts)} more conversations, not kept)"]
+            more = _counted(self._count - len(self._transcripts), "more conversation")
+            lines += ["", f"({more}, not kept)"]
         return joined(lines)
 
     def _end_turn(self) -> None:
@@ -200,11 +242,8 @@ class Ladder:
         self._count += 1
         number = self._count
         local, lport, remote, rport = flow
-        us, them = self._names_of(local, remote)
-        known = self._known
-        if is_looped(flow):
-            them, known = us, self._here
-        names = us, them
+        us, them = names = self._names_of(flow)
+        known = self._here if is_looped(flow) else self._known
         peer = PeerInference() if known is None else KnownPeer(known, flow)
         conversation = Conversation(flow, event.time_ns, names, peer, verbose=self._verbose)
         title = self._layout.title(number, names if self._hosts is not None else None)
@@ -213,12 +252,16 @@ class Ladder:
             opening = self._legend() if number == 1 else [title]
             self._emit(number, [*opening, heads])
         elif number <= _MAX_KEPT:
-            self._transcripts[number] = _Transcript(flow, title, heads)
+            self._transcripts[number] = _Transcript(number, names, title, heads)
         return number, conversation
 
-    def _names_of(self, local: bytes, remote: bytes) -> tuple[str, str]:
+    def _names_of(self, flow: FourTuple) -> tuple[str, str]:
         us, them = self._names
         hosts = self._hosts or {}
+        local, _, remote, _ = flow
+        if is_looped(flow):
+            us = self._looped.get(flow) or hosts.get(local, us)
+            return us, us
         return hosts.get(local, us), hosts.get(remote, them)
 
     def _legend(self) -> list[str]:
@@ -237,9 +280,33 @@ class Ladder:
             gutter = shown if self._gutter else ""
             self._write(joined([gutter + line for line in lines]))
         elif number in self._transcripts:
-            for line in lines:
-                self._transcripts[number].add(self._lines, line)
-                self._lines += 1
+            self._transcripts[number].add(self._places, lines)
+            self._places += 1
+
+
+def _begin_of_last(transcripts: Sequence[_Transcript], count: int) -> int:
+    """The place from which on the rows have so many lines at the most; that of the last row, if that has more."""
+    begin = 0
+    for row in sorted((row for each in transcripts for row in each.rows()), key=lambda row: row.place, reverse=True):
+        count -= len(row.lines)
+        if count < 0 and begin:
+            break
+        begin = row.place
+    return begin
+
+
+def _left_out(unshown: Sequence[_Transcript], above: Sequence[str]) -> list[str]:
+    """What stands beneath `above` for conversations that follow each other and of which nothing is shown."""
+    if not unshown:
+        return []
+    count = _counted(sum(each.count for each in unshown), "line")
+    first, last = unshown[0].number, unshown[-1].number
+    which = f"conversation {first}" if first == last else f"{len(unshown)} conversations, {first} to {last}"
+    return [*([""] if above else []), f"({which}: {count} left out)"]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _other_end(flow: FourTuple) -> FourTuple:

@@ -50,7 +50,10 @@ class Layout:
 
     def title(self, number: int, names: tuple[str, str] | None = None) -> str:
         """The line that opens a conversation, with the names of the two ends where they are known."""
-        text = f"── conversation {number} " if names is None else f"── conversation {number}: {' and '.join(names)} "
+        text = f"── conversation {number} "
+        if names is not None:
+            us, them = names
+            text = f"── conversation {number}: {f'{us} with itself' if us == them else f'{us} and {them}'} "
         return self._paint(text + "─" * (self.width - self._gutter - len(text)), _HEAD_SGR)
 
     def legend(self, ends: str, *, inferred: bool) -> list[str]:

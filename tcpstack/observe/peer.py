@@ -269,11 +269,11 @@ class KnownPeers:
     def __call__(self, event: Event) -> None:
         self.expect(event)
         if isinstance(event, StateChange):
-            _remember(self._states, event.flow, event.after)
+            remember(self._states, event.flow, event.after)
         elif isinstance(event, SegmentIn):
-            _remember(self._states, event.flow, self._own(event.flow, event.segment, event.after, self._states))
+            remember(self._states, event.flow, self._own(event.flow, event.segment, event.after, self._states))
         elif isinstance(event, SegmentOut):
-            _remember(self._states, event.flow, self._own(event.flow, event.segment, event.state, self._states))
+            remember(self._states, event.flow, self._own(event.flow, event.segment, event.state, self._states))
 
     def expect(self, event: Event) -> None:
         """Remember what a segment found and left, and nothing else yet. What is known already stays so."""
@@ -291,12 +291,12 @@ class KnownPeers:
             return
         before, after = (self._own(flow, segment, state, self._last) for state in (event.before, event.after))
         move = Move(before, after)
-        _remember(self._arrived, key, move)
-        _remember(self._last, flow, after)
+        remember(self._arrived, key, move)
+        remember(self._last, flow, after)
         if segment.gso_size:
             runs = self._runs.get(flow)
             if runs is None:
-                _remember(self._runs, flow, runs := deque(maxlen=_RUNS))
+                remember(self._runs, flow, runs := deque(maxlen=_RUNS))
             runs.append((segment, move))
 
     def _expect_left(self, event: SegmentOut) -> None:
@@ -305,8 +305,8 @@ class KnownPeers:
         if key in self._left:
             return
         state = self._own(flow, segment, event.state, self._last)
-        _remember(self._left, key, Move(self._last.get(flow, state), state, why=segment.reason))
-        _remember(self._last, flow, state)
+        remember(self._left, key, Move(self._last.get(flow, state), state, why=segment.reason))
+        remember(self._last, flow, state)
 
     @staticmethod
     def _own(flow: FourTuple, segment: Segment, state: int, states: dict[FourTuple, int]) -> int:
@@ -329,15 +329,20 @@ class KnownPeers:
     def reached(self, flow: FourTuple, segment: Segment) -> Move | None:
         """What our segment found and left at the other end of `flow`; None where that is not known (yet)."""
         there = _mirrored(flow)
-        move = self._arrived.get((there, segment.packet_id, segment.seq))
-        for run, of_run in reversed(self._runs.get(there, ())):
-            offset = segment.seq - run.seq & MASK
-            if run.packet_id <= segment.packet_id and offset < run.payload_len:
-                first, last = offset == 0, offset + segment.payload_len >= run.payload_len
-                if last if run.flags & FIN else first:
-                    return of_run
-                return Move(of_run.before, of_run.before) if run.flags & FIN else Move(of_run.after, of_run.after)
-        return move
+        runs = [
+            (run, move)
+            for run, move in self._runs.get(there, ())
+            if segment.seq - run.seq & MASK < run.payload_len
+        ]
+        if not runs:
+            return self._arrived.get((there, segment.packet_id, segment.seq))
+        # Of several, since text can go again, that of its own time.
+        run, move = min(runs, key=lambda each: abs(each[0].packet_id - segment.packet_id))
+        offset = segment.seq - run.seq & MASK
+        if run.flags & FIN:
+            ends = offset + segment.payload_len >= run.payload_len
+            return move if ends else move._replace(after=move.before)
+        return move if offset == 0 else move._replace(before=move.after)
 
 
 class KnownPeer:
@@ -374,7 +379,8 @@ def _mirrored(flow: FourTuple) -> FourTuple:
     return remote, rport, local, lport
 
 
-def _remember(memory: dict[K, V], key: K, value: V) -> None:
+def remember(memory: dict[K, V], key: K, value: V) -> None:
+    """Keep the value as the latest of a memory that forgets the oldest."""
     memory.pop(key, None)
     memory[key] = value
     if len(memory) > _REMEMBERED:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..core.events import Event, FaultHit, SegmentOut
+from ..core.events import Event, FaultHit, SegmentOut, Tracer
 from ..core.segment import FourTuple
 from .ladder import Ladder, is_looped
 from .peer import KnownPeers
@@ -41,12 +41,16 @@ class Recording:
         self._hits: dict[int, list[FaultHit]] = {}  # on segments of a connection's opener whose leaving waits, by id
         self._ended = False
 
-    def __call__(self, event: Event) -> None:
+    def of(self, host: str) -> Tracer:
+        """The same for what one host sees: of a connection with itself the addresses need not tell whose it is."""
+        return lambda event: self(event, host)
+
+    def __call__(self, event: Event, host: str | None = None) -> None:
         if self._ended:
             return
         if self._peers is not None:
             self._peers.expect(event)
-        self._ladder.expect(event)
+        self._ladder.expect(event, host)
         drawn = self._to_draw(event)
         if isinstance(drawn, FaultHit) and drawn.direction == "out" and drawn.packet_id in self._hits:
             self._hits[drawn.packet_id].append(drawn)
@@ -67,7 +71,7 @@ class Recording:
         self._ended = True
 
     def render(
-        self, *, about: Callable[[FourTuple], bool] | None = None, last_lines: int | None = None
+        self, *, about: Callable[[tuple[str, str]], bool] | None = None, last_lines: int | None = None
     ) -> str:
         """The ladder so far, as Ladder.render has it, but without the last line's end."""
         self._draw(len(self._waiting))

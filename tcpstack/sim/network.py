@@ -20,7 +20,7 @@ from typing import BinaryIO, Self
 
 from ..core.config import SECOND_NS, Config
 from ..core.events import FaultHit, Tracer
-from ..core.segment import FourTuple, Segment
+from ..core.segment import Segment
 from ..device.fault_lists import rules_of
 from ..device.fault_rules import DROPPED, IN, OUT, Rule
 from ..device.pipe import Line
@@ -171,19 +171,16 @@ class Network:
         """The connections so far as ladders, one after the other, each as the end saw it that opened it, and with what
         the other end really was in; with `hosts`, those that all of these take part in.
 
-        Of long ones the beginning and the end are kept; with `last_lines` only what came last. For `ladder=True`: else
-        RuntimeError. Raises ValueError for a host that there is not.
+        Of long ones the beginning and the end are kept; with `last_lines` only the last rows of those, so many lines
+        at the most. For `ladder=True`: else RuntimeError. Raises ValueError for a host that there is not, and for
+        `last_lines` of less than 1.
         """
         names = [host if isinstance(host, str) else host.name for host in hosts]
         known = self.records.names
         stranger = next((name for name in names if name not in known.values()), None)
         if stranger is not None:
             raise ValueError(f"there is no host {stranger!r}: it is {' or '.join(dict.fromkeys(known.values()))}")
-
-        def about(flow: FourTuple) -> bool:
-            return {known.get(flow[0]), known.get(flow[2])}.issuperset(names)
-
-        return self.records.ladder(about, last_lines)
+        return self.records.ladder(names, last_lines)
 
     def close(self) -> None:
         """The end of what is recorded: the file `pcapng` is whole. Idempotent."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from os import PathLike
 from typing import BinaryIO
 
 from ..core.events import Tracer
-from ..core.segment import FourTuple
 from ..device.base import Device
 from ..observe.fanout import fan_out
 from ..observe.ladder import Ladder
@@ -37,16 +36,19 @@ class Records:
     def attach(self, interface: Interface, tracer: Tracer | None) -> tuple[Device, Tracer | None]:
         """The device and the tracer for a stack at this interface, whose events `tracer` is to have."""
         interface.tracers = tuple(each for each in (tracer, self._recording) if each is not None)
+        recording = None if self._recording is None else self._recording.of(interface.name)
         if self._writer is None:
-            return interface, fan_out(*interface.tracers)
+            return interface, fan_out(tracer, recording)
         interface.tap = PacketTap(interface, self._writer)
-        return interface.tap, fan_out(interface.tap, *interface.tracers)
+        return interface.tap, fan_out(interface.tap, tracer, recording)
 
-    def ladder(self, about: Callable[[FourTuple], bool], last_lines: int | None) -> str:
-        """The ladder of the connections that this is true of. Raises RuntimeError where none was asked for."""
+    def ladder(self, hosts: Collection[str], last_lines: int | None) -> str:
+        """The ladder of the connections that all of these hosts take part in. Raises RuntimeError where none was asked
+        for, ValueError where `last_lines` is less than 1."""
         if self._recording is None:
             raise RuntimeError("nothing was kept to draw a ladder from: ask for it first, by ladder=True")
-        return self._recording.render(about=about, last_lines=last_lines) or "(no connection)"
+        shown = self._recording.render(about=lambda ends: set(ends).issuperset(hosts), last_lines=last_lines)
+        return shown or "(no connection)"
 
     def mark_closing(self, now_ns: int) -> None:
         """Say in the ladder that what is not closed is closed from now on, and not by a program."""

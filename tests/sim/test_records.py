@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import json
 import re
 import shutil
@@ -12,6 +14,7 @@ from ipaddress import ip_address
 import dpkt
 import pytest
 
+from tcpstack import Simulation
 from tcpstack.core.config import MILLISECOND_NS
 from tcpstack.core.connection import Connection
 from tcpstack.core.events import Event, FaultHit
@@ -116,9 +119,83 @@ def test_several_conversations_are_whole_and_chosen_by_their_hosts():
     assert network.ladder("a", "b", "c") == "(no connection)"
     last = network.ladder(last_lines=4)
     assert titles(last) == ["conversation 3: a and c"]
+    assert last.startswith("(2 conversations, 1 to 2: ")
     assert "state → state" in last
     with pytest.raises(ValueError, match="there is no host 'd': it is a or b or c"):
         network.ladder("d")
+
+
+def test_last_lines_are_whole_rows_of_the_chosen_conversations():
+    network, a, b, c = star(ladder=True)
+    talk(network, a, b)
+    talk(network, b, c)
+    whole = network.ladder(a, b).splitlines()
+    rows = whole.index(next(line for line in whole if line.startswith("      ms"))) + 1
+    for count in range(1, len(whole) - rows):
+        cut = network.ladder(a, b, last_lines=count).splitlines()
+        assert cut[:rows] == whole[:rows]
+        missing = len(whole) - len(cut) + 1
+        assert cut[rows].strip() == f"({missing} line{'s' if missing > 1 else ''} left out)"
+        shown = cut[rows + 1 :]
+        assert shown == whole[-len(shown) :]
+        assert re.match(r" *\d+\.\d+  ", shown[0])  # where a row begins
+        # No row more would fit.
+        above = whole[rows : len(whole) - len(shown)]
+        row_above = len(above) - max(i for i, line in enumerate(above) if re.match(r" *\d+\.\d+  ", line))
+        alone = sum(bool(re.match(r" *\d+\.\d+  ", line)) for line in shown) == 1
+        assert len(shown) <= count or alone
+        assert len(shown) + row_above > count
+    assert network.ladder(a, b, last_lines=len(whole)) == "\n".join(whole)
+    for count in (0, -1):
+        with pytest.raises(ValueError, match=f"1 or more: not {count}"):
+            network.ladder(last_lines=count)
+
+
+def test_conversations_without_a_line_among_the_last_are_named():
+    network, a, b, c = star(ladder=True)
+    talk(network, a, b)
+    talk(network, a, c)
+    talk(network, b, c)
+    last = network.ladder(last_lines=1)  # the end of the TIME-WAIT of the second
+    assert re.findall(r"conversation \d.*?(?=:)|\d+ lines left out", last) == [
+        "conversation 1", "50 lines left out", "conversation 2", "31 lines left out",
+        "conversation 3", "32 lines left out",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("remote", ["127.0.0.1", "10.0.0.1"])
+def test_conversation_of_a_host_with_itself_has_its_name_and_its_states(remote: str):
+    async def server() -> None:
+        async def answer(reader, writer):
+            writer.write(await reader.read())
+            writer.close()
+
+        await asyncio.start_server(answer, remote, 80)
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(remote, 80)
+        writer.write(b"GET /\n")
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    with Simulation(seed=3, ladder=True) as sim:
+        a, b = sim.host("a", "10.0.0.1/24"), sim.host("b", "10.0.0.2/24")
+        sim.link(a, b)
+        a.spawn(server())
+        a.run(client())
+    text = sim.ladder(a)
+    assert titles(text) == ["conversation 1: a with itself"]
+    assert f"a {remote}:80" in text
+    assert sim.ladder(b) == sim.ladder(a, b) == "(no connection)"
+    assert "".join(f"{state}, " for state in states(text)) == (
+        "LISTEN → SYN-RECEIVED, SYN-RECEIVED → ESTABLISHED, ESTABLISHED → CLOSE-WAIT, CLOSE-WAIT → LAST-ACK, "
+        "LAST-ACK → CLOSED, "
+    )
+    column = re.findall(r"[>─] +([A-Z0-9-]+)(?: → ([A-Z0-9-]+))?(?: \(2 MSL\))?$", text, re.MULTILINE)
+    for (before, after), (then, _) in itertools.pairwise(column):
+        assert then == (after or before)
 
 
 def test_ladder_shows_conversations_that_interleave_as_it_does_one_alone():
