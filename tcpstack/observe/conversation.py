@@ -8,11 +8,13 @@ from ..core.events import (
     Event,
     FaultHit,
     LossDetected,
+    RetransmissionTimeout,
     SegmentIn,
     SegmentOut,
     StateChange,
 )
 from ..core.segment import ACK, RST, SYN, FourTuple, Segment
+from ..core.send.chunk import REASON_OVERRIDE, REASON_PROBE, REASON_TAIL_PROBE
 from ..core.seq import HALF, MASK
 from ..core.state import (
     ACTIVE_OPEN,
@@ -24,6 +26,7 @@ from ..core.state import (
     LISTEN,
     PASSIVE_OPEN,
     RCV_UNREACHABLE,
+    SYN_SENT,
     TIME_WAIT,
     TIMEOUTS,
 )
@@ -36,6 +39,8 @@ from .wording import describe, fate
 
 _FATAL = ("dropped", "corrupted")
 _CLOSED_BY_USER = frozenset((CLOSED, FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, TIME_WAIT))
+_BEYOND_THE_ARROW = ("retransmission", "keep-alive", REASON_PROBE, REASON_TAIL_PROBE, REASON_OVERRIDE)
+"""How reasons of the other end begin that the segment itself does not show."""
 _COPIES = 64
 """Copies waited for at once: another rule may have killed one, so that it never comes."""
 _ALONE = TIMEOUTS | {ACTIVE_OPEN, PASSIVE_OPEN, RCV_UNREACHABLE}
@@ -127,6 +132,11 @@ class Conversation:
         """A line that is no event's."""
         return Note(self._at(time_ns - self._start_ns), text, QUIET)
 
+    def there(self, event: RetransmissionTimeout) -> Row:
+        """The line of what happened at the other end without a segment."""
+        text, tone = describe(event)
+        return self._note(event, f"{self.names[1]}: {text}", tone)
+
     def _tell_held(self) -> list[Row]:
         """The row of the outgoing segment that is held; of a superpacket, one for each stretch of its segments that had
         the same fate."""
@@ -149,7 +159,9 @@ class Conversation:
             arrow.details += [each + fate(hit) for hit in fates]
             self._state = state
             rows.append(arrow)
-        return [*rows, *self._agreement(event)]
+        # A listener knows both offers as its SYN,ACK leaves; told is that of one which may arrive.
+        told = event.segment.flags & (SYN | ACK) == SYN | ACK and not arrow.dead
+        return [*rows, *(self._agreement(event) if told else [])]
 
     def settle(self) -> list[Row]:
         """The rows of all that is held: nothing more will come for it."""
@@ -195,11 +207,12 @@ class Conversation:
                 self._copies[name] = True
         self._state = ours[1]
         rows.append(arrow)
-        rows += self._agreement(event)
+        if segment.flags & SYN and (segment.flags & ACK or event.before == SYN_SENT):
+            rows += self._agreement(event)
         rows += [self._note(move, *describe(move, with_segment=True)) for move in moves]
         rows += self._tell_pending()
         if event.after == TIME_WAIT and event.before != TIME_WAIT:
-            text = "this name stays taken for 2 MSL, so that no late segment gets into a new connection"
+            text = "these addresses and ports stay taken for 2 MSL, so that no late segment gets into a new connection"
             rows.append(self._note(event, text, QUIET))
         return rows
 
@@ -215,6 +228,8 @@ class Conversation:
             details.append(f"why: {segment.reason}")
         elif told.meaning:
             details.append(", ".join(told.meaning))
+        if theirs.why and (again or segment.flags & RST or theirs.why.startswith(_BEYOND_THE_ARROW)):
+            details.append(f"why: {theirs.why}")
         if theirs.note:
             details.append(theirs.note)
         tone = RESET if segment.flags & RST else LOSS if again else PLAIN
@@ -222,8 +237,6 @@ class Conversation:
         return Arrow(self._at(time_ns), segment, out, ours, theirs, inferred, told.label, False, details, tone)
 
     def _agreement(self, event: SegmentIn | SegmentOut) -> list[Row]:
-        if not event.segment.flags & SYN:
-            return []
         text = self._story.agreement(*self.names, len(self.flow[0]))
         return [self._note(event, text, QUIET)] if text else []
 
@@ -246,8 +259,8 @@ class Conversation:
                     del self._copies[next(iter(self._copies))]
             elif hit.action in _FATAL:
                 self._peer.lost(segment)
-            isn = (self._story.ours if hit.direction == "out" else self._story.theirs).isn or 0
-            what = f"the segment with seq {(segment.seq - isn) & MASK}, len {segment.payload_len}, "
+            what = f"the segment with {self._story.place(segment, out=hit.direction == 'out')}, "
+            what += f"len {segment.payload_len}, "
             sender = self.names[0] if hit.direction == "out" else self.names[1]
             return [self._note(hit, f"{what}from {sender} is {fate(hit)}", LOSS)]
         ours = (self._state, self._state)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..core.events import Event, FaultHit, SegmentOut, StateChange
+from ..core.events import Event, FaultHit, RetransmissionTimeout, SegmentOut, StateChange
 from ..core.segment import FourTuple
 from .conversation import Conversation
 from .layout import Layout, joined
@@ -160,6 +160,14 @@ class Ladder:
             if host is not None:
                 remember(self._looped, event.flow, host)
 
+    def there(self, event: RetransmissionTimeout) -> None:
+        """Draw what the other end of a conversation tells that has no segment; nothing where there is none."""
+        flow = _other_end(event.flow)
+        if flow in self._live:
+            self.let_go()
+            number, conversation = self._live[flow]
+            self._draw(number, [conversation.there(event)])
+
     def let_go(self) -> None:
         """Draw the segment that waits for the next event to tell what a fault rule did to it: that is known."""
         if self._holding is not None:
@@ -266,7 +274,8 @@ class Ladder:
 
     def _legend(self) -> list[str]:
         ends = "the host that heads the column" if self._hosts is not None else " and of ".join(self._names)
-        return self._layout.legend(ends, inferred=self._known is None)
+        clock = "the host on the left" if self._hosts is not None else self._names[0]
+        return self._layout.legend(ends, clock, inferred=self._known is None)
 
     def _draw(self, number: int, rows: list[Row]) -> None:
         layout = self._layout

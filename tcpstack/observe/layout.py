@@ -56,12 +56,13 @@ class Layout:
             text = f"── conversation {number}: {f'{us} with itself' if us == them else f'{us} and {them}'} "
         return self._paint(text + "─" * (self.width - self._gutter - len(text)), _HEAD_SGR)
 
-    def legend(self, ends: str, *, inferred: bool) -> list[str]:
-        """How to read a ladder of these `ends`, for someone who never saw one."""
-        how = "; ~ inferred: core's table of transitions, run over the segments seen; ? not known yet"
+    def legend(self, ends: str, clock: str, *, inferred: bool) -> list[str]:
+        """How to read a ladder of these `ends`, timed by one's `clock`, for someone who never saw one."""
+        how = "; ~ inferred from the segments seen, by RFC 9293's state diagram; ? not known yet"
+        far = "; on the right as the segment leaves or arrives there"
         key = (
-            ("ms", "since the conversation began; time runs downward"),
-            ("state → state", f"before and after the segment, of {ends}" + (how if inferred else "")),
+            ("ms", f"since the conversation began, by the clock of {clock}; time runs downward"),
+            ("state → state", f"before and after the segment, of {ends}" + (how if inferred else far)),
             ("seq, ack", "count from each end's initial sequence number (ISN): SYN is 0, the first octet 1"),
             ("len, win", "octets of data in the segment; octets that its sender has room for"),
         )

@@ -286,18 +286,18 @@ class KnownPeers:
 
     def _expect_arrived(self, event: SegmentIn) -> None:
         flow, segment = event.flow, event.segment
-        key = flow, segment.packet_id, segment.seq
-        if key in self._arrived:
-            return
         before, after = (self._own(flow, segment, state, self._last) for state in (event.before, event.after))
         move = Move(before, after)
-        remember(self._arrived, key, move)
-        remember(self._last, flow, after)
         if segment.gso_size:
             runs = self._runs.get(flow)
             if runs is None:
                 remember(self._runs, flow, runs := deque(maxlen=_RUNS))
-            runs.append((segment, move))
+            if not any(segment is run for run, _ in runs):
+                runs.append((segment, move))
+        key = flow, segment.packet_id, segment.seq
+        if key not in self._arrived:
+            remember(self._arrived, key, move)
+            remember(self._last, flow, after)
 
     def _expect_left(self, event: SegmentOut) -> None:
         flow, segment = event.flow, event.segment

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..core.events import Event, FaultHit, SegmentOut, Tracer
+from ..core.events import Event, FaultHit, RetransmissionTimeout, SegmentOut, Tracer
 from ..core.segment import FourTuple
 from .ladder import Ladder, is_looped
 from .peer import KnownPeers
@@ -106,3 +106,5 @@ class Recording:
                     for hit in self._hits.pop(event.segment.packet_id, ()):
                         self._ladder(hit)
                     self._ladder.let_go()  # while the other end is in the state that it was in
+            elif isinstance(event, RetransmissionTimeout):
+                self._ladder.there(event)

@@ -93,6 +93,11 @@ class Story:
         start = _relative(segment.seq, sender.isn, sender.top)
         return start is not None and start + segment.len <= sender.top
 
+    def place(self, segment: Segment, *, out: bool) -> str:
+        """Where a segment stands among those of its sender, whether or not that has been told: "seq 4097"."""
+        isn = (self.ours if out else self.theirs).isn
+        return f"seq {_shown(segment.seq, segment.seq if isn is None and segment.flags & SYN else isn)}"
+
     def begins_text(self, segment: Segment, *, out: bool) -> bool:
         """The segment's text does not merely continue that of the segment before: it is worth a look."""
         if not segment.payload_len:

@@ -127,6 +127,7 @@ def test_each_row_has_what_the_other_ends_own_events_say(seed: int, faults: list
     assert_true(arrows, events, flow)
 
 
+@example(seed=5541, faults=["loss 10%", "reorder 20%", "duplicate 20%"], end="close")
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.lists(st.sampled_from(FAULTS[:3]), unique=True), st.sampled_from(ENDS[:2]))
 def test_pieces_and_runs_of_superpackets_too(seed: int, faults: list[str], end: str) -> None:

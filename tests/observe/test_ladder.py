@@ -43,9 +43,9 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
 
 CURL = """\
 ── conversation 1 ──────────────────────────────────────────────────────────────────────────────────────────────────
-ms              since the conversation began; time runs downward
-state → state   before and after the segment, of tcpstack and of kernel; ~ inferred: core's table of transitions,
-                run over the segments seen; ? not known yet
+ms              since the conversation began, by the clock of tcpstack; time runs downward
+state → state   before and after the segment, of tcpstack and of kernel; ~ inferred from the segments seen, by RFC
+                9293's state diagram; ? not known yet
 seq, ack        count from each end's initial sequence number (ISN): SYN is 0, the first octet 1
 len, win        octets of data in the segment; octets that its sender has room for
       ms  tcpstack 10.9.0.2:80                                                           kernel 10.9.0.1:41234
@@ -71,7 +71,7 @@ len, win        octets of data in the segment; octets that its sender has room f
                                          acknowledges our 1041 octets and FIN
    0.700  FIN-WAIT-2 → TIME-WAIT     <── FIN,ACK seq 73 ack 1043 win 64256 ───────────── ~CLOSE-WAIT → LAST-ACK
                                          has nothing more to send (FIN)
-   0.700  — this name stays taken for 2 MSL, so that no late segment gets into a new connection —
+   0.700  — these addresses and ports stay taken for 2 MSL, so that no late segment gets into a new connection —
    0.800  TIME-WAIT (2 MSL)          ─── ACK seq 1043 ack 74 win 65456 ────────────────> ~LAST-ACK → CLOSED
                                          why: ACK of the peer's FIN
    0.800  — the connection is over: in 72 B  out 1.0 kB  0.8 ms  closed —

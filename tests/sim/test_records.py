@@ -158,9 +158,42 @@ def test_conversations_without_a_line_among_the_last_are_named():
     talk(network, b, c)
     last = network.ladder(last_lines=1)  # the end of the TIME-WAIT of the second
     assert re.findall(r"conversation \d.*?(?=:)|\d+ lines left out", last) == [
-        "conversation 1", "50 lines left out", "conversation 2", "31 lines left out",
+        "conversation 1", "51 lines left out", "conversation 2", "31 lines left out",
         "conversation 3", "32 lines left out",
     ]  # fmt: skip
+
+
+def drawn_with(*faults: str) -> list[str]:
+    """The lines of a conversation from a to b, with faults at a."""
+    network = Network(3, ladder=True)
+    a, b = network.host("a", "10.0.0.1/24", faults=faults), network.host("b", "10.0.1.1/24")
+    network.link(a, b, DELAY)
+    talk(network, a, b)
+    return network.ladder().splitlines()
+
+
+@pytest.mark.parametrize("fault", ["drop synack nth=1", "drop synack dir=out nth=1"])
+def test_what_is_in_force_is_told_where_the_opener_knows_it(fault: str):
+    lines = drawn_with(fault)
+    (agreed,) = (i for i, line in enumerate(lines) if "— in force" in line)
+    before = [line for line in lines[:agreed] if re.search("<──|X──|──>", line)]
+    assert "SYN-SENT → ESTABLISHED" in before[-1]
+    assert "<── SYN,ACK" in before[-1]
+
+
+def test_rows_of_the_other_end_have_its_reason_where_they_do_not_tell_it():
+    lost_answer = drawn_with("drop synack nth=1")
+    assert any("why: SYN,ACK again: " in line for line in lost_answer)
+    assert not any("why: SYN,ACK: answers the SYN" in line for line in lost_answer)
+    lines = drawn_with("drop fin dir=in nth=1..2")
+    timeout = next(i for i, line in enumerate(lines) if "— b: retransmission timeout: " in line)
+    again = next(i for i, line in enumerate(lines) if i > timeout and "<── FIN,ACK" in line)
+    assert any("why: retransmission: timeout" in line for line in lines[again : again + 3])
+
+
+def test_numbers_in_notes_count_from_the_isn_before_the_syn_has_been_told():
+    lines = drawn_with("duplicate 100% synack dir=in")
+    assert any("the segment with seq 0, len 0, from b is duplicated" in line for line in lines)
 
 
 @pytest.mark.parametrize("remote", ["127.0.0.1", "10.0.0.1"])
