@@ -133,6 +133,9 @@ class Kernel:
         view = KernelView(ladder)
         for each in self._conversation:
             if isinstance(each, Arrived):
+                view.expect(each)
+        for each in self._conversation:
+            if isinstance(each, Arrived):
                 view.sent(each)
             else:
                 view.received(*each)

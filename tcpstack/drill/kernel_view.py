@@ -4,7 +4,7 @@ are: by core's table of transitions, run over the segments that it sent and got.
 from __future__ import annotations
 
 from ..core.events import SegmentIn, SegmentOut, Tracer
-from ..core.segment import FourTuple, Segment
+from ..core.segment import ACK, SYN, FourTuple, Segment
 from ..core.state import CLOSED
 from ..observe.peer import PeerInference
 from ..wire.dpkt_codec import decode
@@ -13,7 +13,10 @@ from .side import Arrived
 
 
 class KernelView:
-    """Gives `tracer` an event for each TCP packet, seen from the kernel's end. Times in ns."""
+    """Gives `tracer` an event for each TCP packet, seen from the kernel's end. Times in ns.
+
+    What the kernel sends is told in advance, all of it by `expect`: whether a SYN finds LISTEN is seen by its answer.
+    """
 
     __slots__ = ("_count", "_inferred", "_tracer")
 
@@ -21,6 +24,15 @@ class KernelView:
         self._tracer = tracer
         self._inferred: dict[FourTuple, PeerInference] = {}
         self._count = 0
+
+    def expect(self, arrived: Arrived) -> None:
+        """The kernel will send a packet."""
+        segment = self._segment(Packet((arrived.octets,), arrived.checksum, arrived.gso_size))
+        if segment is not None:
+            flow = (segment.src, segment.sport, segment.dst, segment.dport)
+            if flow not in self._inferred and segment.flags & (SYN | ACK) == SYN | ACK:
+                self._of(flow).listen()
+            self._of(flow)
 
     def sent(self, arrived: Arrived) -> None:
         """The kernel sent a packet."""

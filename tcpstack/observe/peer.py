@@ -105,6 +105,11 @@ class PeerInference:
         self._before_our_fin: int | None = None  # the peer's state when our FIN reached it, once it did
         self._holes: list[tuple[int, int]] = []  # of what we sent: [start, end) that did not reach the peer
 
+    def listen(self) -> None:
+        """It is known to have listened before anything came."""
+        self._apply(PASSIVE_OPEN)
+        self._passive = True
+
     def sent(self, segment: Segment) -> Move:
         flags = segment.flags
         if not self.heard and not flags & (SYN | RST):
@@ -167,8 +172,7 @@ class PeerInference:
             self._apply(RCV_SYN)
             return Move(before, opening, self._correction("SYNs", opening))
         if self.state == CLOSED:
-            self._apply(PASSIVE_OPEN)
-            self._passive = True
+            self.listen()
             before = self.state
         self._apply(RCV_SYN)  # from LISTEN, or from SYN-SENT: a simultaneous open
         return Move(before, self.state)
