@@ -271,10 +271,8 @@ class Driver:
             self._timer.cancel()
         self._armed_ns = deadline_ns
         # In whole milliseconds, rounded up: uvloop rounds to them, and down would mean to spin until it is time.
-        if wait_ns < 1_000_000 and self._exact:
-            wait_s = wait_ns / 1e9
-        else:
-            wait_s = -(-wait_ns // 1_000_000) / 1000
+        is_exact = self._exact and wait_ns < 1_000_000
+        wait_s = wait_ns / 1e9 if is_exact else -(-wait_ns // 1_000_000) / 1000
         self._timer = self.loop.call_later(wait_s, self._on_timer, context=self._context)
 
     def _send(self, packet: Packet, now_ns: int) -> bool:

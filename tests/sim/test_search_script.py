@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from tcpstack.core.config import Config
+from tcpstack.core.receive.acks import AckPolicy
 from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Case, Plan, Talk, draw_case, shrink
+from tcpstack.sim.search import Case, Plan, Talk, draw_case, play, show, shrink
 from tcpstack.sim.search.script import script_of, source_of
 
 HOSTILE = 'Violation: a: "quoted" \\ and ""' + ", and so on" * 30
@@ -23,6 +25,45 @@ def test_script_makes_the_same_case_again_in_lines_that_can_be_read(seed):
     assert said["CASE"] == case
     assert max(map(len, script.splitlines())) <= 120
     assert f"--seed {seed} " in said["__doc__"]
+
+
+def test_script_imports_what_it_uses():
+    script = script_of(Case(seed=1, talks=(Talk(0, 1, 7_000, (Plan(), Plan())),)), 1, HOSTILE)
+    assert [line for line in script.splitlines() if "import" in line] == [
+        "from tcpstack.sim.search import Case, Plan, Talk, show"
+    ]
+
+
+TALK = Talk(0, 0, 80, (Plan(), Plan(writes=((0, 5_000),))))
+
+
+def test_case_that_holds_shows_its_result_alone(capsys):
+    case = Case(seed=1, talks=(TALK,))
+    assert show(case) == 0
+    assert capsys.readouterr().out == f"{play(case)}\n"
+
+
+def test_case_that_fails_shows_what_when_and_in_which_conversation(monkeypatch, capsys):
+    monkeypatch.setattr(AckPolicy, "on_text", lambda policy, size, rmss, now_ns: None)
+    line = Line(delay_ns=2_000_000)
+    other = replace(TALK, port=81, plans=(Plan(), Plan()))
+    case = Case(seed=1, lines=(line, line), configs=(Config(), Config(send_buffer_bytes=3_000)), talks=(other, TALK))
+    assert show(case) == 1
+    failure, _, *ladder = capsys.readouterr().out.splitlines()
+    assert failure.startswith("at 1.220000 s: Violation: a: text has waited 212000000 ns for its")
+    assert sum(each.startswith("── conversation ") for each in ladder) == 1
+    assert any(re.search(r"  a 10\.0\.0\.1:\d+ +b 10\.0\.0\.2:80$", each) for each in ladder)
+    assert "— here it fails —" in ladder[-1]
+    assert " 220.000  FIN-WAIT-2 " in "".join(ladder[-3:-1])
+
+
+def test_error_of_the_engine_is_shown_with_its_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(AckPolicy, "on_text", lambda policy, size, rmss, now_ns: 1 // 0)
+    assert show(Case(seed=1, talks=(TALK,))) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("at 1.000000 s: ZeroDivisionError: ")
+    assert "── conversation 1: a and b" in out
+    assert "Traceback (most recent call last):" in out
 
 
 def test_what_is_so_by_default_is_not_said():

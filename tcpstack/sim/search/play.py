@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -10,6 +11,7 @@ from itertools import pairwise
 from ...core import state as st
 from ...core.config import MILLISECOND_NS, SECOND_NS
 from ...core.connection import Connection
+from ...core.events import Tracer
 from ...core.segment import FourTuple, Segment
 from ...device.pipe import Line
 from ...stack.listener import Listener
@@ -45,9 +47,12 @@ class Result:
 
 
 class Player:
-    """Plays one case. No round trip takes less than `round_trip_ns` until it is `healed`."""
+    """Plays one case. No round trip takes less than `round_trip_ns` until it is `healed`.
 
-    def __init__(self, case: Case) -> None:
+    before  makes of what watches a host the tracer that it gets, for whoever wants to see its events, too
+    """
+
+    def __init__(self, case: Case, before: Callable[[Tracer], Tracer] = lambda watching: watching) -> None:
         self.case = case
         self.healed = False
         self.round_trip_ns = sum(line.delay_ns for line in case.lines) * (1 + case.routers)
@@ -62,7 +67,7 @@ class Player:
                 faults=case.faults[number],
                 mtu=case.mtus[number],
                 offload=case.offloads[number],
-                tracer=self._wires[number],
+                tracer=before(self._wires[number]),
             )
             for number in range(2)
         )

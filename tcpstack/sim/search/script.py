@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from textwrap import fill
@@ -16,21 +17,28 @@ _SCRIPT = '''\
 Found by `tcpstack fuzz --seed {seed} --cases 1`.
 """
 
-from tcpstack.core.config import Config
-from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Attack, Case, Plan, Talk, play
+{imports}
 
 CASE = {case}
 
 if __name__ == "__main__":
-    print(play(CASE))
+    raise SystemExit(show(CASE))
 '''
+_MODULES = (
+    ("tcpstack.core.config", ("Config",)),
+    ("tcpstack.device.pipe", ("Line",)),
+    ("tcpstack.sim.search", ("Attack", "Case", "Plan", "Talk", "show")),
+)
 
 
 def script_of(case: Case, seed: int, failure: str) -> str:
-    """The script that has this as its `CASE` and plays it, found from this seed, which failed so."""
+    """The script that has this as its `CASE` and shows what comes of it, found from this seed, which failed so."""
     plain = failure.replace("\\", "/").replace('"', "'")
-    return _SCRIPT.format(seed=seed, failure=fill(f'"""{plain}', _WIDTH), case=source_of(case))
+    source = source_of(case)
+    said = {"show", *re.findall(r"\b([A-Z]\w+)\(", source)}
+    used = [(module, [name for name in names if name in said]) for module, names in _MODULES]
+    imports = "\n".join(f"from {module} import {', '.join(names)}" for module, names in used if names)
+    return _SCRIPT.format(seed=seed, failure=fill(f'"""{plain}', _WIDTH), imports=imports, case=source)
 
 
 def source_of(value: object, indent: int = 0, taken: int = len("CASE = ")) -> str:

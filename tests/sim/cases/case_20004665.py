@@ -2,7 +2,7 @@
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Case, Plan, Talk, play
+from tcpstack.sim.search import Case, Plan, Talk, show
 
 CASE = Case(
     seed=20_004_665,
@@ -16,4 +16,4 @@ CASE = Case(
 )
 
 if __name__ == "__main__":
-    print(play(CASE))
+    raise SystemExit(show(CASE))

@@ -6,7 +6,7 @@ Found by `tcpstack fuzz --seed 31443 --cases 1`.
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Case, Plan, Talk, play
+from tcpstack.sim.search import Case, Plan, Talk, show
 
 CASE = Case(
     seed=31_443,
@@ -38,4 +38,4 @@ CASE = Case(
 )
 
 if __name__ == "__main__":
-    print(play(CASE))
+    raise SystemExit(show(CASE))

@@ -5,7 +5,7 @@ Found by `tcpstack fuzz --seed 4008349 --cases 1`.
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Case, Plan, Talk, play
+from tcpstack.sim.search import Case, Plan, Talk, show
 
 CASE = Case(
     seed=4_008_349,
@@ -58,4 +58,4 @@ CASE = Case(
 )
 
 if __name__ == "__main__":
-    print(play(CASE))
+    raise SystemExit(show(CASE))

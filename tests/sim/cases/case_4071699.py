@@ -6,7 +6,7 @@ Found by `tcpstack fuzz --seed 4071699 --cases 1`.
 
 from tcpstack.core.config import Config
 from tcpstack.device.pipe import Line
-from tcpstack.sim.search import Case, Plan, Talk, play
+from tcpstack.sim.search import Case, Plan, Talk, show
 
 CASE = Case(
     seed=4_071_699,
@@ -44,4 +44,4 @@ CASE = Case(
 )
 
 if __name__ == "__main__":
-    print(play(CASE))
+    raise SystemExit(show(CASE))
