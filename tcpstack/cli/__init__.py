@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from .arguments import ServeOptions, add_serve_options, serve_options
@@ -183,6 +183,13 @@ class _Parser(argparse.ArgumentParser):
         from ..device.fault_grammar import grammar_in_words  # nothing else here needs it
 
         return f"{told}\nfault rules, of which docs/faults.md has examples:\n{grammar_in_words()}\n"
+
+    def parse_known_args(self, *arguments: Any, **words: Any) -> Any:
+        """A subcommand says itself what it does not know: its own --help tells more."""
+        parsed, unknown = super().parse_known_args(*arguments, **words)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"tcpstack: {message}\n({self.prog} --help tells more)\n")

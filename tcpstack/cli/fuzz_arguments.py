@@ -32,7 +32,7 @@ def add_fuzz_parser(commands: Any) -> None:
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument("--seconds", type=_positive(float), metavar="N", help="how long to search")
     amount.add_argument("--cases", type=_positive(int), metavar="N", help="how many cases to play")
-    parser.add_argument("--seed", type=int, metavar="S", help="the first case's seed (default: a fresh one, printed)")
+    parser.add_argument("--seed", type=_seed, metavar="S", help="the first case's seed (default: a fresh one, printed)")
     parser.add_argument(
         "--jobs", type=_positive(int), default=len(os.sched_getaffinity(0)), metavar="N",
         help="how many processes play (default: one for each CPU)",
@@ -40,6 +40,12 @@ def add_fuzz_parser(commands: Any) -> None:
     parser.add_argument(
         "--save", default="tests/sim/cases", metavar="DIR", help="where failing cases are kept (default: %(default)s)"
     )
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
 
 
 def _positive(kind: type[int] | type[float]) -> Any:

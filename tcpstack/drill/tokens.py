@@ -121,7 +121,7 @@ class Cursor:
 
     def number(self, name: str, largest: int, *, smallest: int = 0) -> int:
         """Take a whole number within bounds. Raises ScriptError."""
-        token = self.expect_kind("integer", "hex", name=name)
+        token = self.expect_kind("integer", "hex", name=f"a number ({name})")
         value = self.value(token)
         if not smallest <= value <= largest:
             raise self.error(f"{name} must be {smallest} to {largest}, not {value}", token)

@@ -99,8 +99,8 @@ class Network:
         self, name: str, *addresses: str | IPv4Interface | IPv6Interface, mtu: int = 1500, offload: bool = False
     ) -> Interface:
         """A device with these addresses, for a stack that somebody else drives (aio/virtual.py)."""
-        if not LEAST_MTU <= mtu <= LARGEST_PACKET:
-            raise ValueError(f"an MTU is {LEAST_MTU} (RFC 791 3.2) to {LARGEST_PACKET} octets, so not {mtu}")
+        if type(mtu) is not int or not LEAST_MTU <= mtu <= LARGEST_PACKET:
+            raise ValueError(f"an MTU is {LEAST_MTU} (RFC 791 3.2) to {LARGEST_PACKET} octets, so not {mtu!r}")
         own = [ip_interface(address) for address in addresses]
         for address in own:
             if address.ip.packed in self._interfaces:
@@ -137,8 +137,8 @@ class Network:
         ends = (a.interface if isinstance(a, SimHost) else a, b.interface if isinstance(b, SimHost) else b)
         if ends[0] is ends[1]:
             raise ValueError(f"a link joins two nodes, and {ends[0].name} is one")
-        if mtu < LEAST_MTU:
-            raise ValueError(f"an MTU below {LEAST_MTU} carries no IP (RFC 791 3.2), so not {mtu}")
+        if type(mtu) is not int or mtu < LEAST_MTU:
+            raise ValueError(f"an MTU is a number of octets from {LEAST_MTU} on (RFC 791 3.2), so not {mtu!r}")
         taken = next((end for end in ends if isinstance(end, Interface) and end.link is not None), None)
         if taken is not None:
             raise ValueError(f"{taken.name} has a link already: put a router between them")

@@ -335,3 +335,12 @@ def test_loopback_of_one_host_is_not_anothers():
         connection = b.connect(ip_address(remote).packed, 80)
         network.run_until(lambda connection=connection: connection.error is not None)
         assert isinstance(connection.error, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("mtu", ["1500", 67, 1500.0])
+def test_mtu_that_is_none_is_refused_by_hosts_and_links(mtu):
+    network = Network()
+    with pytest.raises(ValueError, match=f"not {mtu!r}$"):
+        network.host("a", "10.0.0.1/24", mtu=mtu)
+    with pytest.raises(ValueError, match=f"not {mtu!r}$"):
+        network.link(network.host("a", "10.0.0.1/24"), network.router("r"), mtu=mtu)
