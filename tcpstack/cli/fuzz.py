@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,6 +21,8 @@ from .fuzz_search import WorkerDied, search
 from .fuzz_worker import Tally, failure_of
 
 SHRINKING_S = 30.0
+TOLD = 5
+"""So many failures of a kind are told of singly; the rest are counted."""
 _SOMETHING_FOUND, _WORKER_DIED = 1, 2
 
 
@@ -48,10 +51,20 @@ def fuzz(options: argparse.Namespace) -> int:
         except WorkerDied as died:
             print(f"tcpstack: {died}", file=sys.stderr, flush=True)
             status = _WORKER_DIED
-    hours = total.simulated_ns / 3.6e12
+    for line in keeper.unsaid():
+        print(line, flush=True)
     found = len(total.failures)
-    print(f"{total.cases} cases, {hours:.1f} simulated hours, {total.segments} segments, {found} failures", flush=True)
+    counted = (_counted(total.cases, "case"), _passed(total.simulated_ns / 1e9), _counted(total.segments, "segment"))
+    print(*counted, _counted(found, "failure"), sep=", ", flush=True)
     return signals.status or status or (_SOMETHING_FOUND if found else 0)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def _passed(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} simulated hours" if seconds >= 360 else f"{seconds:.1f} simulated seconds"
 
 
 class _Signals:
@@ -110,11 +123,14 @@ class _Keeper:
         self._directory = directory
         self._is_over = is_over
         self._kept: dict[str, Path] = {}
+        self._seen: Counter[str] = Counter()
 
     def keep(self, seed: int, failure: str) -> None:
         kind = kind_of(failure)
+        self._seen[kind] += 1
         if kind in self._kept:
-            print(f"seed {seed}: {failure} (as {self._kept[kind]})", flush=True)
+            if self._seen[kind] <= TOLD:
+                print(f"seed {seed}: {failure} (as {self._kept[kind]})", flush=True)
             return
         print(f"seed {seed}: {failure}", flush=True)
         path = self._kept[kind] = self._directory / f"case_{seed}.py"
@@ -136,6 +152,12 @@ class _Keeper:
 
         shrink(case, fails)
         print(f"  shrunk to {failure}", flush=True)
+
+    def unsaid(self) -> Iterator[str]:
+        """A line for each kind of which more were found than were told of."""
+        for kind, path in self._kept.items():
+            if self._seen[kind] > TOLD:
+                yield f"and {self._seen[kind] - TOLD} more as {path}"
 
     def _write(self, path: Path, case: Case, seed: int, failure: str) -> bool:
         """Whole or not at all: a second Ctrl-C may come at any time."""

@@ -13,7 +13,8 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-from ..sim.search import Case, draw_case, play
+from ..sim.search import Case, draw_case
+from ..sim.search.play import Player
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -36,13 +37,16 @@ class Tally:
 
 def failure_of(case: Case, tally: Tally | None = None) -> str | None:
     """What the case breaks, in one line; None where all holds. Whatever is raised is a failure."""
+    player = None
     try:
-        result = play(case)
+        player = Player(case)
+        player.play()
     except Exception as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]
-    if tally is not None:
-        tally.simulated_ns += result.simulated_ns
-        tally.segments += result.segments
+    finally:
+        if tally is not None and player is not None:
+            tally.simulated_ns += player.network.clock.now_ns
+            tally.segments += player.segments
     return None
 
 

@@ -138,7 +138,7 @@ class Turns:
         self._finish(now_ns)
 
     def _is_to_hear_of_itself(self, connection: Connection) -> bool:
-        """Whether the answer to the connection is on its way, or leaves in this turn, delayed no longer: nothing is late
+        """Whether the answer to the connection is on its way, or leaves in this turn, delayed no longer. Nothing is late
         then but this process, and no timer goes off."""
         local, lport, remote, rport = connection.flow
         other_end = self._loopback.connections.get((remote, rport, local, lport))

@@ -18,6 +18,7 @@ import pytest
 from tcpstack.cli import fuzz as fuzz_command
 from tcpstack.cli import fuzz_search, fuzz_worker, main
 from tcpstack.cli.fuzz_worker import Tally
+from tcpstack.sim.search.play import Player
 from tcpstack.sim.search.shrink import kind_of
 
 PROJECT = Path(__file__).parents[2]
@@ -247,6 +248,29 @@ def test_of_each_kind_one_find_is_kept(
 
     assert sorted(each.name for each in tmp_path.iterdir()) == ["case_1.py", "case_3.py"]
     assert f"seed 2: Violation: stuck for 4 s (as {tmp_path}/case_1.py)\n" in capsys.readouterr().out
+
+
+def test_easy_bug_does_not_flood_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = [(seed, f"Violation: stuck for {seed} s") for seed in range(92)]
+    monkeypatch.setattr(fuzz_command, "SHRINKING_S", 0.0)
+    monkeypatch.setattr(fuzz_command, "search", lambda *_: (each for each in [Tally(92, 10**9, 1, failures)]))
+
+    assert main(["fuzz", "--cases", "92", "--save", str(tmp_path)]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("seed ") for line in lines) == 5
+    assert lines[-2] == f"and 87 more as {tmp_path}/case_0.py"
+    assert lines[-1] == "92 cases, 1.0 simulated seconds, 1 segment, 92 failures"
+
+
+def test_case_that_failed_counts_as_far_as_it_was_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Player, "_check_nothing_left", lambda self: 1 // 0)
+    tally = fuzz_worker.play_batch(1, 1, until=float("inf"))
+    assert [failure for _, failure in tally.failures] == ["ZeroDivisionError: integer division or modulo by zero"]
+    assert tally.simulated_ns > 10**9
+    assert tally.segments > 0
 
 
 def test_batch_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,3 +93,23 @@ def test_all_that_a_case_says_is_shrunk():
     small = shrink(case, lambda each: True)
     assert small == Case(seed=1, talks=(Talk(0, 0, 80, (Plan(), Plan())),), lasts_ns=small.lasts_ns)
     assert small.lasts_ns <= 200_000_000
+
+
+def shrunk_sizes(needs, *sizes):
+    """What is left of a program's writes where the failure needs this of their sizes."""
+    talk = Talk(0, 0, 80, (Plan(writes=tuple((0, size) for size in sizes)), Plan()))
+
+    def said(case):
+        return [size for _, size in case.talks[0].plans[0].writes]
+
+    return said(shrink(Case(seed=1, talks=(talk,)), lambda case: needs(said(case))))
+
+
+def test_single_writes_are_taken_away():
+    assert shrunk_sizes(lambda sizes: {11, 13, 17} <= set(sizes), 11, *range(100, 110), 13, *range(200, 212), 17) == [
+        11, 13, 17
+    ]  # fmt: skip
+
+
+def test_neighbouring_writes_are_joined():
+    assert shrunk_sizes(lambda sizes: sum(sizes) == 5 * 700, *[700] * 5) == [3_500]

@@ -106,9 +106,13 @@ class Player:
             listener.close(network.clock.now_ns)
         self._let_pass(GRACE_NS)
         self._check_nothing_left()
-        segments = sum(wire.segments for wire in self._wires)
         errors = sum(end.error is not None for end in self._ends)
-        return Result(network.clock.now_ns, network.clock.happened, segments, errors)
+        return Result(network.clock.now_ns, network.clock.happened, self.segments, errors)
+
+    @property
+    def segments(self) -> int:
+        """How many there were so far, as on the wire."""
+        return sum(wire.segments for wire in self._wires)
 
     def _join(self) -> None:
         network = self.network

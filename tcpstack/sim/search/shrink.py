@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import TypeVar
+from itertools import pairwise
+from typing import TypeAlias, TypeVar
 
 from ...core.config import MILLISECOND_NS, Config
 from ...device.pipe import Line
 from .case import Case, Plan, Talk
 
 T = TypeVar("T")
+Writes: TypeAlias = tuple[tuple[int, int], ...]
 Settings = TypeVar("Settings", Config, Line)
 
 _NAME = re.compile(r"^\w+: ")
@@ -23,7 +25,7 @@ _LEAST_NS = 100 * MILLISECOND_NS
 """The shortest that a case is made."""
 
 
-def shrink(case: Case, fails: Callable[[Case], bool], tries: int = 400) -> Case:
+def shrink(case: Case, fails: Callable[[Case], bool], tries: int = 1_000) -> Case:
     """The smallest case found, by at most `tries` plays, for which `fails` still holds."""
     progress = True
     while progress and tries > 0:
@@ -131,6 +133,19 @@ def _simpler_plans(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, read_bytes=0, read_every_ns=0)
     if plan.ending != "shutdown":
         yield replace(plan, ending="shutdown")
+    for writes in _fewer_writes(plan.writes):
+        yield replace(plan, writes=writes)
+
+
+def _fewer_writes(writes: Writes) -> Iterator[Writes]:
+    """Without a quarter of them, an eighth and so on to each single one; then with two neighbours as one."""
+    count = max(len(writes) // 4, 1) if len(writes) > 2 else 0
+    while count:
+        for start in range(0, len(writes), count):
+            yield writes[:start] + writes[start + count :]
+        count //= 2
+    for index, ((at_ns, size), (_, more)) in enumerate(pairwise(writes)):
+        yield (*writes[:index], (at_ns, size + more), *writes[index + 2 :])
 
 
 def _without(items: tuple[T, ...], index: int) -> tuple[T, ...]:
