@@ -5,8 +5,10 @@ and the error that was met go in, sentences come out.
 from __future__ import annotations
 
 import errno
+import re
 from typing import NamedTuple
 
+from ..device.namespace import NOT_EXECUTABLE
 from ..device.tun import TUN_NODE
 from .doctor_machine import Machine
 
@@ -96,14 +98,21 @@ def namespace_cause(machine: Machine, error: OSError, *, rootless: bool, tun: bo
         return _limit_cause(machine, rootless)
     if not rootless and (cause := capability_cause(machine, "CAP_NET_ADMIN", "CAP_SYS_ADMIN")):
         return cause
+    if text.startswith(NOT_EXECUTABLE):
+        return _as_told(text)
     if rootless and error.errno == errno.EPERM and (cause := _switch_cause(machine)):
         return cause
     if tun and (cause := node_cause(machine)):
         return cause
     if error.errno == errno.EPERM:
         return _denied_cause(machine, rootless)
-    problem, _, remedy = text.partition(": ")
-    return Cause(problem, remedy) if remedy else Cause(text, SUDO)
+    return _as_told(text)
+
+
+def _as_told(text: str) -> Cause:
+    """The problem and the remedy of a sentence, with a colon between them; one in parentheses is somebody else's."""
+    told = re.fullmatch(r"((?:[^()]|\([^()]*\))+?): (.+)", text, re.DOTALL)
+    return Cause(told[1], told[2]) if told else Cause(text, SUDO)
 
 
 def _limit_cause(machine: Machine, rootless: bool) -> Cause:

@@ -45,6 +45,8 @@ DEVICE_VARIABLE = "TCPSTACK_DEVICE"
 OFFLOAD_VARIABLE = "TCPSTACK_OFFLOAD"
 """The environment variable that says "off" where each packet is to cross by itself, unless the caller decides."""
 
+NOT_EXECUTABLE = "this user may not execute this Python in a namespace"
+
 _CHUNK_BYTES = 65_536  # a SEQPACKET message must fit the socket's buffer; a whole environment may not
 _SET_UP_S = 30.0
 _END_S = 1.0
@@ -307,6 +309,10 @@ def _death(process: subprocess.Popen[bytes], rootless: bool) -> NamespaceError:
 
 def _unshare_error(line: str, rootless: bool) -> NamespaceError:
     kind = "user" if rootless else "network"
+    if "failed to execute" in line:
+        why = line.rpartition(": ")[2]
+        remedy = "install tcpstack for a Python that everybody may execute, outside any user's private directory"
+        return NamespaceError(errno.EACCES, f"{NOT_EXECUTABLE} ({sys.executable}, {why}): {remedy}")
     if os.strerror(errno.ENOSPC) in line:
         names = ("user.max_user_namespaces", "user.max_net_namespaces")
         limits = " and ".join(f"{name} is {_sysctl(name)}" for name in names)

@@ -4,6 +4,7 @@ be done about it."""
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tcpstack.cli import doctor_checks as checks
 from tcpstack.cli.doctor_machine import Machine, Node, container_kind, look, look_at_node
 from tcpstack.cli.doctor_remedies import capability_cause, grant, namespace_cause, network_cause, node_cause
 from tcpstack.device.base import DeviceError
+from tcpstack.device.namespace import _unshare_error
 from tests.cli.doctor_facts import ALL, DENIED, HERE, SUDO, machine, node
 
 # /dev/net/tun
@@ -161,6 +163,11 @@ def test_switch_against_user_namespaces_is_the_cause(switch: str, off: str, who:
         (machine(node=ABSENT), DeviceError(errno.ENOENT, "there is no /dev/net/tun: ..."), True,
          "there is no /dev/net/tun, though", "sudo mkdir"),
         (HERE, DeviceError(errno.EBUSY, "tun0 is taken: take tun1"), True, "tun0 is taken", "take tun1"),
+        (machine(node=ABSENT), _unshare_error("unshare: failed to execute /x/python3: Permission denied", True),
+         True, f"this user may not execute this Python in a namespace ({sys.executable}, Permission denied)",
+         "install tcpstack for a Python that everybody may execute"),
+        (HERE, DeviceError(errno.EINVAL, "no namespace (unshare: who: knows)"), True,
+         "no namespace (unshare: who: knows)", SUDO),
         (HERE, DeviceError(errno.EIO, "something odd"), True, "something odd", SUDO),
     ],
 )  # fmt: skip
