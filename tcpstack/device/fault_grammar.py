@@ -64,6 +64,7 @@ def grammar_in_words(width: int = 34) -> str:
             *(_entry(name, what, width) for name, what in rules),
             "behind each, in any order:",
             *(_entry(name, what, width) for name, what in behind),
+            "syn is without ACK, ack without text, SYN, FIN or RST; data is with text, whatever flags it has.",
             f"TIME is in {TIME.names}, RATE in {RATE.names}, SIZE in {SIZE.names}; numbers take decimals.",
         ]
     )
@@ -186,8 +187,10 @@ _DIRECTION = Slot("direction", "dir=in", "dir=in or dir=out", _one_of((IN, OUT))
 
 _LIMITS = (_MATCH, _NTH, _DIRECTION)
 _DRAWN = (_MATCH, _NTH, _SEED, _DIRECTION)
+_ONE_KIND = "a rule is for one kind of packets: write another rule for the other"
+
 BEHIND = {
-    _MATCH: f"only these packets: {_either(MATCHES)}",
+    _MATCH: f"only one kind: {_either(MATCHES)}",
     _NTH: "only the Nth of those; also nth=N..M and nth=N..",
     _DIRECTION: "only those towards the stack; dir=out: only those from it",
     _SEED: "other draws, where chance is involved",
@@ -198,7 +201,7 @@ FORMS = {
     "drop": Form("lose it", Drop, _MATCH, (_NTH, _DIRECTION)),
     "loss": Form("lose each packet with this probability", Loss, _CHANCE, _DRAWN),
     "burst-loss": Form(
-        "lose them in bursts, while the wire is bad",
+        "lose them in bursts: 100% in bad times, 0% in good, by default",
         BurstLoss,
         None,
         (_ENTER, _LEAVE, _LOSS_IN_GOOD, _LOSS_IN_BAD, *_DRAWN),
@@ -209,7 +212,7 @@ FORMS = {
     "corrupt": Form("flip one bit of it", Corrupt, _CHANCE, _DRAWN),
     "delay": Form("pass it later, in order", Delay, _TIME, (_JITTER, *_DRAWN)),
     "rate": Form(
-        "pass no more than so much; what may wait is bounded",
+        "pass no more than so much; the rest waits, all without queue",
         Rate,
         _RATE,
         (_QUEUE_BYTES, _QUEUE_PACKETS, _MARK, *_LIMITS),
@@ -259,6 +262,8 @@ class _Reading:
             self._take(word, slots, words[1].group(), start, words[1].start())
             return words[2:]
         slots = tuple(slot for slot in self._slots("") if slot.read(word) is not None)
+        if not slots and word in MATCHES:
+            raise self._error(_ONE_KIND, start, start + len(word))
         if not slots:
             allowed = "; ".join(slot.shown for slot in self.form.options)
             raise self._error(f"{self.verb} takes the options {allowed}; not '{word}'", start, start + len(word))
@@ -277,7 +282,8 @@ class _Reading:
             if found is None:
                 continue
             if slot.argument in self.arguments:
-                raise self._error(f"{slot.lead or slot.argument} stands twice", start, end)
+                twice = f"{slot.lead or slot.argument} stands twice"
+                raise self._error(_ONE_KIND if slot is _MATCH else twice, start, end)
             self.arguments[slot.argument] = found
             return
         why_not = next((slot.units.why_not(word) for slot in slots if slot.units is not None), "")
