@@ -138,8 +138,8 @@ class Turns:
         self._finish(now_ns)
 
     def _is_to_hear_of_itself(self, connection: Connection) -> bool:
-        """Whether the answer to the connection is on its way, or leaves in this turn, delayed no longer. Nothing is late
-        then but this process, and no timer goes off."""
+        """Whether the answer to the connection is on its way, or leaves in this turn, delayed no longer. Then only this
+        process is late, and no timer goes off."""
         local, lport, remote, rport = connection.flow
         other_end = self._loopback.connections.get((remote, rport, local, lport))
         if other_end is None or other_end is connection:
