@@ -39,15 +39,16 @@ class _Kept(NamedTuple):
 class _Transcript:
     """One conversation's rows; kept whole up to 2,000 lines, of a longer one the beginning and the end.
 
-    number, ends    the conversation's, and what its two ends are called
+    number, flow, ends  the conversation's, its four-tuple as it is drawn, and what its two ends are called
     opening, names  the lines that precede the rows: the title, and what stands above the columns
     count           of all its lines
     """
 
-    __slots__ = ("_head", "_tail", "_tail_lines", "count", "ends", "names", "number", "opening")
+    __slots__ = ("_head", "_tail", "_tail_lines", "count", "ends", "flow", "names", "number", "opening")
 
-    def __init__(self, number: int, ends: tuple[str, str], opening: str, names: str) -> None:
+    def __init__(self, number: int, flow: FourTuple, ends: tuple[str, str], opening: str, names: str) -> None:
         self.number = number
+        self.flow = flow
         self.ends = ends
         self.opening = opening
         self.names = names
@@ -188,11 +189,11 @@ class Ladder:
                 self._draw(number, [conversation.mark(text, time_ns)])
 
     def render(
-        self, *, about: Callable[[tuple[str, str]], bool] | None = None, last_lines: int | None = None
+        self, *, about: Callable[[FourTuple, tuple[str, str]], bool] | None = None, last_lines: int | None = None
     ) -> str:
         """All conversations so far, each whole, in the order in which they began; "" where there was none.
 
-        about       tells of the names of a conversation's two ends whether it is to be shown
+        about       tells of a conversation's four-tuple and the names of its two ends whether it is to be shown
         last_lines  of those that are, show only the last rows: so many lines at the most, but one row at least
 
         Only of a ladder without `write`. Of a very long conversation the beginning and the end are kept. Raises
@@ -201,7 +202,8 @@ class Ladder:
         if last_lines is not None and last_lines < 1:
             raise ValueError(f"last_lines is how many lines to show at the most, 1 or more: not {last_lines}")
         self.flush()
-        chosen = [each for each in self._transcripts.values() if each.count and (about is None or about(each.ends))]
+        kept = [each for each in self._transcripts.values() if each.count]
+        chosen = kept if about is None else [each for each in kept if about(each.flow, each.ends)]
         begin = 0 if last_lines is None else _begin_of_last(chosen, last_lines)
         lines: list[str] = []
         legend = self._legend()
@@ -260,7 +262,7 @@ class Ladder:
             opening = self._legend() if number == 1 else [title]
             self._emit(number, [*opening, heads])
         elif number <= _MAX_KEPT:
-            self._transcripts[number] = _Transcript(number, names, title, heads)
+            self._transcripts[number] = _Transcript(number, flow, names, title, heads)
         return number, conversation
 
     def _names_of(self, flow: FourTuple) -> tuple[str, str]:

@@ -71,7 +71,7 @@ class Recording:
         self._ended = True
 
     def render(
-        self, *, about: Callable[[tuple[str, str]], bool] | None = None, last_lines: int | None = None
+        self, *, about: Callable[[FourTuple, tuple[str, str]], bool] | None = None, last_lines: int | None = None
     ) -> str:
         """The ladder so far, as Ladder.render has it, but without the last line's end."""
         self._draw(len(self._waiting))

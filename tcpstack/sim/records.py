@@ -47,7 +47,7 @@ class Records:
         for, ValueError where `last_lines` is less than 1."""
         if self._recording is None:
             raise RuntimeError("nothing was kept to draw a ladder from: ask for it first, by ladder=True")
-        shown = self._recording.render(about=lambda ends: set(ends).issuperset(hosts), last_lines=last_lines)
+        shown = self._recording.render(about=lambda flow, ends: set(ends).issuperset(hosts), last_lines=last_lines)
         return shown or "(no connection)"
 
     def mark_closing(self, now_ns: int) -> None:

@@ -54,7 +54,7 @@ def test_case_that_fails_shows_what_when_and_in_which_conversation(monkeypatch, 
     assert sum(each.startswith("── conversation ") for each in ladder) == 1
     assert any(re.search(r"  a 10\.0\.0\.1:\d+ +b 10\.0\.0\.2:80$", each) for each in ladder)
     assert "— here it fails —" in ladder[-1]
-    assert " 220.000  FIN-WAIT-2 " in "".join(ladder[-3:-1])
+    assert " 220.000  FIN-WAIT-2 " in "".join(ladder[-4:-1])
 
 
 def test_error_of_the_engine_is_shown_with_its_traceback(monkeypatch, capsys):

@@ -46,7 +46,7 @@ class _Drawn:
         """The conversation where it went wrong, or all."""
         where = self.where
 
-        def about(flow: FourTuple) -> bool:
+        def about(flow: FourTuple, ends: tuple[str, str]) -> bool:
             return where is None or flow == where or flow == (*where[2:], *where[:2])
 
         return self.recording.render(about=about) or "(no connection)"
