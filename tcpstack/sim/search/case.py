@@ -127,5 +127,6 @@ class Case:
 
     @property
     def is_patient(self) -> bool:
-        """Nobody gives up before the network heals."""
-        return all(config.r2_ns > 2 * self.lasts_ns for config in self.configs)
+        """Nobody gives up before the network heals, nor before a full queue has room."""
+        roomy = self.backlog >= len(self.talks)
+        return roomy and all(config.r2_ns > 2 * self.lasts_ns for config in self.configs)

@@ -223,11 +223,14 @@ class Flow(Known):
             if self.fin_end not in (None, end) or (self.program is not NOBODY and end != last + 1):
                 raise self.violation("the FIN stands elsewhere", segment)
             self.fin_end = end
-        if seq < self.nxt and reason == REASON_TAIL_PROBE_RESENT:
+        if reason in (REASON_PROBE, REASON_OVERRIDE):
+            self._refused = seq
+        if seq < self.nxt and seq != self._refused and reason == REASON_TAIL_PROBE_RESENT:
             self.again_probe = self.again_probe or f"{self.name}: {segment} ({reason})"
         if "probe" not in reason:
             if seq < self.nxt:
-                self.again = self.again or f"{self.name}: {segment} ({reason})"
+                if seq != self._refused:
+                    self.again = self.again or f"{self.name}: {segment} ({reason})"
             elif reason != REASON_OVERRIDE:
                 self._check_small(seq, size, last, state, segment)
         if end > self.nxt:
@@ -294,7 +297,7 @@ class Flow(Known):
                 raise Violation(f"{self.name}: given up {now_ns - self.heard_ns} ns after something came (MUST-29)")
         elif isinstance(error, TimeoutError):
             synchronized = self.irs is not None
-            waited_ns = now_ns - (max(self.heard_ns, self.opened_ns) if synchronized else self.opened_ns)
+            waited_ns = now_ns - (self._answered_ns if synchronized else self.opened_ns)
             most_ns = max(self.config.r2_ns + self.config.persist_max_ns, SYN_R2_NS)
             waiting_ns = now_ns - max(self.heard_ns, self._said_ns) if synchronized else waited_ns
             least_ns = min(self.config.r2_ns, LEAST_R2_NS) if synchronized else SYN_R2_NS

@@ -8,7 +8,7 @@ from ...core import state as st
 from ...core.config import Config
 from ...core.connection import RECEIVES_TEXT
 from ...core.handshake import TIMESTAMPS_BYTES, mss_for
-from ...core.segment import ACK, RST, SYN, FourTuple, Options, Segment, SegmentOptions
+from ...core.segment import ACK, FIN, RST, SYN, FourTuple, Options, Segment, SegmentOptions
 from ...core.seq import MASK, unwrap
 
 
@@ -45,7 +45,7 @@ class Known:
         self.config = config
         self.mtu = mtu
         self.program = NOBODY
-        self.opened_ns = self.heard_ns = self.spoken_ns = now_ns
+        self.opened_ns = self.heard_ns = self.spoken_ns = self._answered_ns = now_ns
         self.closed_ns: int | None = None
         self.iss: int | None = None
         self.irs: int | None = None
@@ -58,6 +58,7 @@ class Known:
         self.heard: Segment | None = None
         self.reset = False  # it has sent a RST
         self.again = ""  # the first that held text sent before, or the SYN, and why it was sent
+        self._refused: int | None = None  # where text began that was forced out: the peer may have had no room for it
         self.again_probe = ""  # likewise of the tail loss probes
         self.forced = ""  # likewise a zero-window probe, or what the override timeout forced out
         self._held: list[tuple[int, int]] = []
@@ -115,7 +116,8 @@ class Known:
         self._allowed_bytes = None
         flags = segment.flags
         if segment.len or flags & RST or not self._is_news(segment):
-            self._earned += segment.segments
+            # Text that is here already is reported by an ACK of its own, beside that of a FIN which comes with it.
+            self._earned += segment.segments + bool(flags & FIN and segment.payload_len)
         if flags & RST:
             exact = self.irs is not None and segment.seq == self.rcv & MASK and self.rcv == self.ack
             if exact and before > st.SYN_SENT and after not in (st.CLOSED, st.LISTEN):
@@ -179,6 +181,8 @@ class Known:
         una = unwrap(ack, self.una)
         if una is None or una > self.nxt:
             return
+        if una > self.una or not wnd:  # RFC 9293 3.8.6.1: whoever says that his window is closed is alive
+            self._answered_ns = self.heard_ns
         self.una = max(self.una, una)
         self.peer_edge = max(self.peer_edge, una + wnd)
         self.widest = max(self.widest, wnd)
